@@ -1,0 +1,1 @@
+"""The JSON API: HTTP in, use cases called, HTTP out. Translation only."""
