@@ -1,0 +1,108 @@
+"""The running service: store, jobs and HTTP, started in that order and stopped in the opposite one."""
+
+import os
+import socket
+from typing import Any, Self
+
+from aiohttp import web
+from attrs import define, field
+
+from adapters.http.app import SERVER_OPTIONS, application
+from adapters.http.health import Health
+from adapters.http.routes import PlainRoute, Route, Who, open_door
+from adapters.store.sqlite import SqliteStore
+from adapters.wechat.notify import PATH as NOTIFY_PATH
+from application.jobs import Foreman
+from entrypoints.container import Container
+from entrypoints.jobs import Workshop
+from entrypoints.settings import Settings
+
+STOP_SECONDS = 15  # requests under way have this long to end
+QUIET_SECONDS = 75  # a kept connection without a request is closed; proxies keep theirs for 60
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises OSError when the port can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+
+
+def address_of(door: socket.socket) -> str:
+    """Where to call a listening socket."""
+    host, port = door.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@define
+class Till:
+    """Made by `open`, begun by `start`, ended by `stop`."""
+
+    settings: Settings
+    container: Container
+    store: SqliteStore
+    with_jobs: bool = True
+    runner: web.AppRunner | None = field(default=None, init=False)
+    workshop: Workshop | None = field(default=None, init=False)
+
+    @classmethod
+    async def open(cls, settings: Settings, *, with_jobs: bool = True, **overrides: Any) -> Self:
+        """Open the store and put everything together; `overrides` replace the container's outer edges.
+
+        Raises StoreUnavailable or SchemaTooNew.
+        """
+        store = await SqliteStore.open(settings.sqlite_path, listening=bool(settings.webhook_url))
+        container = Container(settings=settings, store=store)
+        for name, value in overrides.items():
+            getattr(container, name).override(value)
+        return cls(settings, container, store, with_jobs)
+
+    async def start(self, door: socket.socket) -> None:
+        """Begin the jobs, then answer at the door."""
+        if self.with_jobs:
+            self.start_jobs()
+        health = Health(checks={"database": self.store.orders.check, "wechat_keys": self._check_keys})
+        notify = PlainRoute(
+            method="POST",
+            path=NOTIFY_PATH,
+            who=Who.WECHAT,
+            handler=self.container.notify().handle,
+            summary="支付与退款结果通知",
+        )
+        routes: list[Route | PlainRoute] = [
+            *self.container.payment_api().routes(),
+            *self.container.order_life_api().routes(),
+            *self.container.refund_api().routes(),
+            *self.container.letter_api().routes(),
+            *health.routes(),
+            notify,
+        ]
+        app = application(routes, guard=open_door, origins=self.settings.cors_origins)
+        self.runner = web.AppRunner(
+            app, shutdown_timeout=STOP_SECONDS, keepalive_timeout=QUIET_SECONDS, **SERVER_OPTIONS
+        )
+        await self.runner.setup()
+        await web.SockSite(self.runner, door).start()
+
+    def start_jobs(self) -> None:
+        """Begin what repeats; the first round of each comes at once."""
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        foreman = Foreman(book=self.store.jobs, clock=self.container.clock(), holder=holder)
+        jobs = self.container.work().jobs(with_courier=bool(self.settings.webhook_url))
+        self.workshop = Workshop(foreman, jobs)
+        self.workshop.start()
+
+    async def stop(self) -> None:
+        """Answer what is under way, let rounds end, then close the lines and the store."""
+        if self.runner is not None:
+            await self.runner.cleanup()
+        if self.workshop is not None:
+            await self.workshop.stop()
+        await self.container.client().close()
+        if (shop := self.container.shop()) is not None:
+            await shop.close()
+        await self.store.close()
+
+    async def _check_keys(self) -> None:
+        """V3's answers can be verified; raises OSError while no key of WeChat's is there."""
+        if self.settings.merchant.speaks_v3 and not self.container.certificates().ring.keys:
+            raise OSError("no WeChat Pay public key and no platform certificate yet")
