@@ -125,6 +125,14 @@ class Payments:
 
         Raises OrderNotFound, OrderPaid, OrderEnded, WechatRefused or WechatSilent (R12).
         """
+        for _ in range(TRIES_MAX):
+            try:
+                return await self._pay(out_trade_no, cause, keyed)
+            except StaleOrder:  # another tap, or news of the payment, came between: look again
+                continue
+        raise Busy(f"{out_trade_no} keeps changing")
+
+    async def _pay(self, out_trade_no: str, cause: str, keyed: Keyed | None) -> Checkout:
         order = await self.orders.get(out_trade_no)
         order.check_payable(self.clock())
         if order.prepay_is_fresh(self.clock()):

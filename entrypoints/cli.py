@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -190,8 +191,4 @@ def _port(text: str) -> int:
 
 
 def _hint(error: OSError) -> str:
-    return (
-        "; is another minitill running? Choose another --port"
-        if "address already in use" in str(error)
-        else ""
-    )
+    return "; is another minitill running? Choose another --port" if error.errno == errno.EADDRINUSE else ""

@@ -26,16 +26,20 @@ class Work:
     certificates: Certificates
     clock: Clock
 
+    def own_jobs(self) -> Sequence[Job]:
+        """What every process does for itself: it holds its own ring of WeChat's keys."""
+        return (
+            Job(name="certificates", round=self.renew_certificates, every=timedelta(minutes=1), shared=True),
+        )
+
     def jobs(self, *, with_courier: bool) -> Sequence[Job]:
-        """All jobs with their pauses."""
+        """What is to be done once, whichever process does it."""
         courier = Job(name="courier", round=self.courier.deliver, every=timedelta(seconds=1), shared=True)
         return (
             *((courier,) if with_courier else ()),
             Job(name="janitor", round=self.janitor.look, every=timedelta(seconds=5), shared=True),
             Job(name="refunds", round=self.refunds.look, every=timedelta(seconds=5), shared=True),
             Job(name="answers", round=self.forget_answers, every=timedelta(hours=1)),
-            # Each process holds its own ring of keys, so each looks after it.
-            Job(name="certificates", round=self.renew_certificates, every=timedelta(minutes=1), shared=True),
         )
 
     async def forget_answers(self) -> int:

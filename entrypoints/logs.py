@@ -30,7 +30,7 @@ class ConsoleLines(logging.Formatter):
 
 
 def malformed_requests_in_our_words(record: logging.LogRecord) -> bool:
-    """What aiohttp's parser refuses it logs with the offending bytes, which may hold a key: leave them out."""
+    """aiohttp's parser logs the very bytes it refuses, and they may hold a key: leave them out."""
     record.msg, record.args, record.exc_info = "a request that is not HTTP was refused", (), None
     return True
 

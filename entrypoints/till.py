@@ -58,8 +58,7 @@ class Till:
 
     async def start(self, door: socket.socket) -> None:
         """Begin the jobs, then answer at the door."""
-        if self.with_jobs:
-            self.start_jobs()
+        self.start_jobs()
         health = Health(checks={"database": self.store.orders.check, "wechat_keys": self._check_keys})
         notify = PlainRoute(
             method="POST",
@@ -87,8 +86,9 @@ class Till:
         """Begin what repeats; the first round of each comes at once."""
         holder = f"{socket.gethostname()}:{os.getpid()}"
         foreman = Foreman(book=self.store.jobs, clock=self.container.clock(), holder=holder)
-        jobs = self.container.work().jobs(with_courier=bool(self.settings.webhook_url))
-        self.workshop = Workshop(foreman, jobs)
+        work = self.container.work()
+        jobs = work.jobs(with_courier=bool(self.settings.webhook_url)) if self.with_jobs else ()
+        self.workshop = Workshop(foreman, [*work.own_jobs(), *jobs])
         self.workshop.start()
 
     async def stop(self) -> None:

@@ -19,6 +19,7 @@ from tests.shop import a_draft
 
 BODIES = ["t", "茶" * 42 + "x", "x" * 127, "茶 😀", "a  b", "]]>", "<&>'\""]
 NO_BODIES = [
+    "\U00010000",
     "",
     "茶" * 42 + "xx",
     "茶" * 43,

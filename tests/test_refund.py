@@ -192,6 +192,13 @@ def test_the_last_fen_returned_makes_the_order_refunded_in_two_steps():
     assert told(order) is order
 
 
+def test_an_order_becomes_refunded_once():
+    order = told(promised(a_paid_order(), 100))
+    after = told(order, "CLOSED", "X1", refund_fee=30)
+    assert [event.name for event in after.events[order.version :]] == ["refund.closed"]
+    assert (after.status, after.refunded_fee) == ("REFUNDED", 100)
+
+
 def test_the_message_that_brought_a_step_stays_with_it():
     order = told(promised(a_paid_order(), 100), evidence="{…}")
     assert [event.evidence for event in order.events] == ["", "", "", "{…}", ""]

@@ -83,7 +83,15 @@ async def test_a_newer_schema_is_refused_and_left_alone(path):
         await SqliteStore.open(path)
 
 
+async def test_a_file_that_is_not_there_is_not_made_where_migrating_is_not_asked_for(path):
+    with pytest.raises(StoreUnavailable):
+        await SqliteStore.open(path, migrate=False)
+    assert not path.exists()
+
+
 async def test_an_older_schema_is_refused_where_migrating_is_not_asked_for(path):
+    sqlite3.connect(path).close()
+    path.touch()
     with pytest.raises(schema.SchemaTooOld, match="minitill migrate"):
         await SqliteStore.open(path, migrate=False)
 

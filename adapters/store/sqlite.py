@@ -45,11 +45,11 @@ class Connection(aiosqlite.Connection):
         return done
 
 
-def connect(path: Path, *, read_only: bool = False) -> Connection:
-    """A connection to the file, not yet opened: await it."""
+def connect(path: Path, *, read_only: bool = False, create: bool = True) -> Connection:
+    """A connection to the file, not yet opened: await it. A file that isn't there is made if `create`."""
 
     def opened() -> sqlite3.Connection:
-        mode = "ro" if read_only else "rwc"
+        mode = "ro" if read_only else "rwc" if create else "rw"
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
         )
@@ -192,7 +192,7 @@ class SqliteStore:
         Raises SchemaTooNew for a file a newer minitill has written, StoreUnavailable
         when it can't be opened.
         """
-        writer = connect(path)
+        writer = connect(path, create=migrate)
         with unavailable():
             await writer
         try:
