@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 5000
 
-.PHONY: help run test quick check format bench lock clean
+.PHONY: help run test quick check format bench simulate lock clean
 
 help:
 	@echo "make run     the service beside a WeChat Pay simulator, on port $(PORT): no account needed"
@@ -41,6 +41,11 @@ check: $(VENV)/dev.ok
 format: $(VENV)/dev.ok
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# A longer simulation, by fresh seeds: make simulate SECONDS=600
+SECONDS ?= 60
+simulate: $(VENV)/dev.ok
+	$(BIN)/python -m pytest -q tests/test_simulation.py --timeout=0 --simulate-seconds=$(SECONDS)
 
 bench: $(VENV)/dev.ok
 	$(BIN)/python -m bench

@@ -20,7 +20,7 @@ from application.ports import (
     Refused,
     Unknown,
 )
-from domain.errors import InvalidExpiry, OrderPaid, RefundNotAllowed, StaleOrder
+from domain.errors import InvalidExpiry, OrderPaid, RefundNotAllowed, RefundNumberReused, StaleOrder
 from domain.fee import FeeLimits
 from domain.order import Order, Status
 from domain.refund import Refund
@@ -171,7 +171,11 @@ class Payments:
 
         Raises OrderNotFound, or a Discrepancy when the word contradicts what we hold.
         """
-        return await self.change(trade.out_trade_no, lambda o: self._taken(o, trade, cause), known)
+        try:
+            return await self.change(trade.out_trade_no, lambda o: self._taken(o, trade, cause), known)
+        except RefundNumberReused as error:  # the payment is a fact all the same
+            log.error("%s: late money can not be sent back: %s", trade.out_trade_no, error)
+            return await self.change(trade.out_trade_no, lambda o: o.apply(trade, self.clock(), cause))
 
     async def query(self, out_trade_no: str) -> Order:
         """The order as it stands; WeChat is asked while money may come, at a bounded pace (R14, R15).

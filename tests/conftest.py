@@ -35,3 +35,9 @@ def store(request, runner, tmp_path):
     store = runner.run(SqliteStore.open(tmp_path / "minitill.db"))
     yield store
     runner.run(store.close())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the simulation runs, and which of its stories alone."""
+    parser.addoption("--simulate-seconds", type=int, default=0, help="run fresh stories for so long")
+    parser.addoption("--simulate-seed", default="", help="run this one story of the simulation")
