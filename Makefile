@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PORT   ?= 5000
 
-.PHONY: help run test quick check format bench simulate lock clean
+.PHONY: help run test quick check format bench simulate fuzz lock clean
 
 help:
 	@echo "make run     the service beside a WeChat Pay simulator, on port $(PORT): no account needed"
-	@echo "make test    the whole test suite          make quick   without the slow ones"
+	@echo "make test    the whole test suite          make quick   the fast ones alone"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make bench   the load benchmark            make lock    refresh the pinned versions"
 
@@ -30,7 +30,7 @@ test: $(VENV)/dev.ok
 	$(BIN)/python -m pytest
 
 quick: $(VENV)/dev.ok
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not wire"
 
 check: $(VENV)/dev.ok
 	$(BIN)/ruff format --check .
@@ -46,6 +46,10 @@ format: $(VENV)/dev.ok
 SECONDS ?= 60
 simulate: $(VENV)/dev.ok
 	$(BIN)/python -m pytest -q tests/test_simulation.py --timeout=0 --simulate-seconds=$(SECONDS)
+
+# Strangers' bytes, led by coverage: make fuzz SECONDS=600; what breaks something is kept in tests/corpus/any
+fuzz: $(VENV)/dev.ok
+	$(BIN)/python -m tests.fuzzing $(SECONDS)
 
 bench: $(VENV)/dev.ok
 	$(BIN)/python -m bench

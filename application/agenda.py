@@ -84,6 +84,10 @@ class Agenda(Protocol):
         """When the oldest order that is still PENDING was made."""
         ...
 
+    async def unanswered(self, limit: int) -> Sequence[datetime]:
+        """When the orders were made of which nobody knows whether WeChat took them, the oldest first."""
+        ...
+
 
 def first_look(order: Order) -> datetime:
     """When a new order is first looked at."""

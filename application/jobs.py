@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from application.ports import Clock
 
 log = logging.getLogger(__name__)
 
 ROUND_TIME = timedelta(minutes=10)  # the lease: a process that died holds a job no longer than this
+SIGN_OF_LIFE = timedelta(minutes=1)  # an idle round is written down this often, so that a stopped job shows
 
 
 @frozen(kw_only=True)
@@ -71,6 +72,7 @@ class Foreman:
     book: JobBook
     clock: Clock
     holder: str
+    shown_at: dict[str, datetime] = field(factory=dict)  # when this process last wrote a round of a job down
 
     async def run(self, job: Job) -> int:
         """Run one round if the job is ours to run; return how many things it did.
@@ -86,9 +88,14 @@ class Foreman:
             failed = True
             log.exception("job %s: the round failed", job.name)
         now = self.clock()
-        if done or failed or not job.shared:
+        if done or failed or not job.shared or self._is_quiet(job.name, now):
+            self.shown_at[job.name] = now
             next_at = now if job.shared else now + job.every
             await self.book.release(
                 job.name, self.holder, Round(at=now, done=done, failed=failed, next_at=next_at)
             )
         return done
+
+    def _is_quiet(self, name: str, now: datetime) -> bool:
+        last = self.shown_at.get(name)
+        return last is None or not last <= now < last + SIGN_OF_LIFE

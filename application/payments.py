@@ -6,8 +6,10 @@ from datetime import timedelta
 
 from attrs import evolve, field, frozen
 
+from application.access import Quote, QuoteUsed, Quoting, unquoted
 from application.answers import Answer, Answers, Keyed, KeyReused, KeyTaken
 from application.errors import Busy, WechatRefused, WechatSilent
+from application.observer import Observer
 from application.pacing import Pace
 from application.ports import (
     Clock,
@@ -20,7 +22,15 @@ from application.ports import (
     Refused,
     Unknown,
 )
-from domain.errors import InvalidExpiry, OrderPaid, RefundNotAllowed, RefundNumberReused, StaleOrder
+from domain.errors import (
+    Discrepancy,
+    InvalidExpiry,
+    OrderNotFound,
+    OrderPaid,
+    RefundNotAllowed,
+    RefundNumberReused,
+    StaleOrder,
+)
 from domain.fee import FeeLimits
 from domain.order import Order, Status
 from domain.refund import Refund
@@ -30,15 +40,19 @@ log = logging.getLogger(__name__)
 
 EXPIRE_MINUTES_MIN = 2  # WeChat wants time_expire more than one minute ahead (v3.md section 6)
 EXPIRE_MINUTES_MAX = 7 * 24 * 60  # after that WeChat closes by itself (R17)
-TRIES_MAX = 20  # changes of one order that may come between our reading and our saving
+TRIES_MAX = 100  # changes of one order that may come between our reading and our saving
 NUMBERS_MAX = 3  # new numbers tried when WeChat says that one is taken
 PAGE_MAX = 100
+CREATED: Mapping[type, str] = {Prepared: "accepted", Refused: "refused"}  # any other is unknown
 LATE_REASON = "订单已关闭，付款自动退回"
 
 
 @frozen(kw_only=True)
 class NewOrder:
-    """What a caller asks for; total_fee in fen, expire_minutes from now."""
+    """What a caller asks for; total_fee in fen, expire_minutes from now.
+
+    `quoting` checks the shop's quote, where one is needed, and raises what is wrong with it (R9).
+    """
 
     openid: str
     total_fee: int
@@ -46,6 +60,7 @@ class NewOrder:
     attach: str = ""
     expire_minutes: int | None = None
     client_ip: str = "127.0.0.1"
+    quoting: Quoting = unquoted
 
 
 @frozen(kw_only=True)
@@ -80,6 +95,7 @@ class Payments:
     expire_minutes: int = 30
     refund_late: bool = False
     pace: Pace = field(factory=Pace)
+    observer: Observer = field(factory=Observer)
 
     async def create(self, new: NewOrder, cause: str, keyed: Keyed | None = None) -> Checkout:
         """Place an order at WeChat and write it down; only then do pay_params go out.
@@ -87,13 +103,18 @@ class Payments:
         Raises InvalidOrder before WeChat is called; WechatRefused (recorded as
         FAILED) or WechatSilent (recorded as PENDING: WeChat may have taken it).
         With a key, the answer is remembered in the same write; raises KeyTaken
-        when another request with that key came first.
+        when another request with that key came first. So is the quote, unless WeChat
+        refused the order; raises QuoteUsed when another order has it.
         """
+        quote = new.quoting()
+        if quote is not None and await self.orders.is_quote_used(quote.id):
+            raise QuoteUsed("an order was made by this quote")
         order, answer = await self._place(new)
+        self.observer.created(CREATED.get(type(answer), "unknown"))
         match answer:
             case Prepared():
                 order = order.placed(answer.prepay_id, self.clock(), cause)
-                return await self._hand_out(order, keyed)
+                return await self._hand_out(order, keyed, quote)
             case Refused():
                 error = WechatRefused(order.out_trade_no, answer)
                 order = order.refused(str(answer), self.clock(), cause)
@@ -101,7 +122,7 @@ class Payments:
                 raise error
             case Unknown():
                 order = order.unanswered(self.clock(), cause)
-                await self.orders.save(order, self._answer(keyed, order))
+                await self.orders.save(order, self._answer(keyed, order), quote)
                 raise WechatSilent(order.out_trade_no, answer)
 
     async def create_keyed(self, new: NewOrder, cause: str, keyed: Keyed) -> Answer:
@@ -119,12 +140,22 @@ class Payments:
             return await self._create_keyed(new, cause, keyed, known)
         except (KeyTaken, StaleOrder):
             return await self.create_keyed(new, cause, keyed)
+        except QuoteUsed:
+            # Who used it may be a twin, with the answer for both.
+            if known is None and await self.answers.recall(keyed.caller, keyed.key) is not None:
+                return await self.create_keyed(new, cause, keyed)
+            raise
 
-    async def pay(self, out_trade_no: str, cause: str, keyed: Keyed | None = None) -> Checkout:
+    async def pay(
+        self, out_trade_no: str, cause: str, keyed: Keyed | None = None, *, openid: str | None = None
+    ) -> Checkout:
         """The payer comes back: pay_params for the same order, by a fresh prepay_id if the old one is spent.
 
-        Raises OrderNotFound, OrderPaid, OrderEnded, WechatRefused or WechatSilent (R12).
+        Raises OrderNotFound, also for an order that is not of `openid`, OrderPaid, OrderEnded,
+        WechatRefused or WechatSilent (R12).
         """
+        if openid is not None:
+            await self._of(out_trade_no, openid)
         for _ in range(TRIES_MAX):
             try:
                 return await self._pay(out_trade_no, cause, keyed)
@@ -149,13 +180,13 @@ class Payments:
             case Unknown():
                 raise WechatSilent(out_trade_no, answer)
 
-    async def close(self, out_trade_no: str, cause: str) -> Order:
+    async def close(self, out_trade_no: str, cause: str, *, openid: str | None = None) -> Order:
         """Close the order at WeChat first, then here; closing a closed one is a success (R16).
 
-        Raises OrderNotFound, OrderPaid, WechatRefused, or WechatSilent: then the
-        order stays as it is and the janitor goes on asking.
+        Raises OrderNotFound, also for an order that is not of `openid`, OrderPaid, WechatRefused,
+        or WechatSilent: then the order stays as it is and the janitor goes on asking.
         """
-        order = await self.orders.get(out_trade_no)
+        order = await self._of(out_trade_no, openid)
         if not order.is_paid and order.status is not Status.CANCELLED:
             order = await self._close(order, cause)
         if order.is_paid:
@@ -177,12 +208,13 @@ class Payments:
             log.error("%s: late money can not be sent back: %s", trade.out_trade_no, error)
             return await self.change(trade.out_trade_no, lambda o: o.apply(trade, self.clock(), cause))
 
-    async def query(self, out_trade_no: str) -> Order:
+    async def query(self, out_trade_no: str, openid: str | None = None) -> Order:
         """The order as it stands; WeChat is asked while money may come, at a bounded pace (R14, R15).
 
-        Raises OrderNotFound, or a Discrepancy. When WeChat is silent, what we hold is the answer.
+        Raises OrderNotFound, also for an order that is not of `openid`, or a Discrepancy.
+        When WeChat is silent, what we hold is the answer.
         """
-        order = await self.orders.get(out_trade_no)
+        order = await self._of(out_trade_no, openid)
         if order.status is not Status.PENDING or not self.pace.may(out_trade_no, self.clock()):
             return order
         return await self.ask(order, "query")
@@ -196,9 +228,10 @@ class Payments:
         if isinstance(answer, Trade):
             return await self.record(answer, cause, order)
         if isinstance(answer, Refused) and answer.meaning is Meaning.NO_SUCH_ORDER:
-            if self.clock() < order.expires_at:
+            now = self.clock()
+            if now < order.expires_at:
                 return order
-            return await self.change(order.out_trade_no, lambda o: o.lapsed(self.clock(), cause), order)
+            return await self.change(order.out_trade_no, lambda o: o.lapsed(now, cause), order)
         log.warning("%s: asking WeChat gave no answer: %s", order.out_trade_no, answer)
         return order
 
@@ -228,10 +261,10 @@ class Payments:
     ) -> Order:
         """Let the domain take one step on the order and save it; read again if it moved meanwhile.
 
-        Raises what the step raises, OrderNotFound, KeyTaken, or Busy after twenty lost races.
+        Raises what the step raises, OrderNotFound, KeyTaken, or Busy after a hundred lost races.
         """
         for _ in range(TRIES_MAX):
-            order = step(known or await self.orders.get(out_trade_no))
+            order = self._stepped(step, known or await self.orders.get(out_trade_no))
             try:
                 await self.orders.save(order, answer)
             except StaleOrder:
@@ -239,6 +272,13 @@ class Payments:
                 continue
             return evolve(order, events=())
         raise Busy(f"{out_trade_no} keeps changing")
+
+    def _stepped(self, step: Callable[[Order], Order], order: Order) -> Order:
+        try:
+            return step(order)
+        except Discrepancy as error:
+            self.observer.disagreed(error.code)
+            raise
 
     async def _create_keyed(self, new: NewOrder, cause: str, keyed: Keyed, known: Answer | None) -> Answer:
         try:
@@ -270,25 +310,35 @@ class Payments:
 
     async def _close(self, order: Order, cause: str) -> Order:
         answer = await self.gateway.close(order)
-        if isinstance(answer, Refused) and answer.meaning is Meaning.NO_SUCH_ORDER:
-            # Never created, or not to be seen yet: a second question decides (v2.md section 8).
-            answer = await self.gateway.query(order)
-            if isinstance(answer, Refused) and answer.meaning is Meaning.NO_SUCH_ORDER:
-                answer = Trade(out_trade_no=order.out_trade_no, trade_state=TradeState.CLOSED)
         if isinstance(answer, Trade):
             return await self.record(answer, cause, order)
         if isinstance(answer, Unknown):
             raise WechatSilent(order.out_trade_no, answer)
-        order = await self.ask(order, cause)  # most often: paid meanwhile
+        # Paid meanwhile, most often; or never created, or not to be seen yet: a second
+        # question decides (v2.md section 8).
+        truth = await self.gateway.query(order)
+        if answer.meaning is Meaning.NO_SUCH_ORDER:
+            if isinstance(truth, Unknown):
+                raise WechatSilent(order.out_trade_no, truth)
+            if isinstance(truth, Refused) and truth.meaning is Meaning.NO_SUCH_ORDER:
+                truth = Trade(out_trade_no=order.out_trade_no, trade_state=TradeState.CLOSED)
+        order = await self.take(order, truth, cause)
         if order.status in {Status.PENDING, Status.FAILED}:
             raise WechatRefused(order.out_trade_no, answer)
         return order
 
-    async def _hand_out(self, order: Order, keyed: Keyed | None) -> Checkout:
+    async def _of(self, out_trade_no: str, openid: str | None) -> Order:
+        """The order, if it is this payer's; another's is told like one that does not exist."""
+        order = await self.orders.get(out_trade_no)
+        if openid not in {None, order.openid}:
+            raise OrderNotFound(out_trade_no)
+        return order
+
+    async def _hand_out(self, order: Order, keyed: Keyed | None, quote: Quote | None = None) -> Checkout:
         """Write the order down with the answer to its key; then pay_params go out."""
         checkout = Checkout(order=order, pay_params=await self.gateway.pay_params(order, self.clock()))
         if order.events:
-            await self.orders.save(order, self._answer(keyed, order, checkout))
+            await self.orders.save(order, self._answer(keyed, order, checkout), quote)
         elif keyed is not None:
             await self.answers.remember(keyed.answer(order.out_trade_no, self.clock(), checkout))
         return checkout

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from application.access import Quote
 from application.answers import Answer
 from domain.events import Event
 from domain.order import Order, Placement, Status
@@ -118,19 +119,6 @@ class Position:
     out_trade_no: str
 
 
-@frozen(kw_only=True)
-class Failure:
-    """A message of WeChat's that we refused, kept for a person to look at (R28)."""
-
-    kind: str  # "notify.v2", "notify.v3", …
-    code: str  # which check failed
-    detail: str
-    out_trade_no: str = ""
-    evidence: str = ""  # the message as it came, cut to a bound
-    at: datetime
-    count: int = 1  # how often the same failure came
-
-
 class Orders(Protocol):
     """The orders and all that hangs on them.
 
@@ -144,13 +132,18 @@ class Orders(Protocol):
         """Raise OrderNotFound if there is none."""
         ...
 
-    async def save(self, order: Order, answer: Answer | None = None) -> None:
+    async def save(self, order: Order, answer: Answer | None = None, quote: Quote | None = None) -> None:
         """Store the order with its new events, durably; raise StaleOrder if it moved meanwhile.
 
         An order without new events is already stored: nothing happens. The answer
         is remembered in the same transaction; raises KeyTaken if its key already
-        has another one, RefundNumberReused if another order has the refund's number.
+        has another one, RefundNumberReused if another order has the refund's number,
+        QuoteUsed if an order has the quote already: a quote is kept with its order.
         """
+        ...
+
+    async def is_quote_used(self, quote_id: str) -> bool:
+        """Whether an order was made by this quote."""
         ...
 
     async def find_refund(self, out_refund_no: str) -> Order:
@@ -177,14 +170,6 @@ class Orders(Protocol):
 
     async def counts(self) -> Mapping[Status, int]:
         """How many orders have each status; exact."""
-        ...
-
-    async def keep(self, failure: Failure) -> None:
-        """Keep the evidence; the same kind, code and number again is counted, not stored again."""
-        ...
-
-    async def failures(self, limit: int) -> Sequence[Failure]:
-        """What was kept, newest first."""
         ...
 
     async def check(self) -> None:

@@ -241,15 +241,19 @@ class Order:
         """Take in WeChat's word on a refund; the last fen returned makes the order REFUNDED.
 
         A refund made by staff in WeChat's own platform is taken in under its
-        number. Raises RefundNotFound when WeChat names no amount for one we don't
-        know, RefundNotAllowed when the order is not paid here yet, RefundConflict,
-        FeeMismatch or PayeeMismatch when the word contradicts what we hold.
+        number; while another one still holds the money it needs, it is refused
+        and taken in when WeChat says it again. Raises RefundNotFound when WeChat
+        names no amount for one we don't know, RefundNotAllowed when the order is
+        not paid here yet, RefundConflict, FeeMismatch or PayeeMismatch when the
+        word contradicts what we hold.
         """
         self._check_payee("", report.mch_id)
         if report.total_fee not in (None, self.total_fee):
             raise FeeMismatch(f"{self.out_trade_no}: ours {self.total_fee}, WeChat's {report.total_fee} fen")
         old = self.refund(report.out_refund_no)
         new = self._adopted(report, now).told(report, now) if old is None else old.told(report, now)
+        if old is not None and new.holds_money and not old.holds_money:
+            self._check_left(new.refund_fee)
         return self._settle(old, new, now, cause, report.evidence)
 
     def refund_refused(self, out_refund_no: str, reason: str, now: datetime, cause: str) -> "Order":
@@ -314,15 +318,19 @@ class Order:
                 f"{self.out_trade_no}: paid as {self.transaction_id!r}, now {trade.transaction_id!r}"
             )
 
+    def _check_left(self, refund_fee: int) -> None:
+        if refund_fee > self.refundable_fee:
+            raise RefundConflict(
+                f"{self.out_trade_no}: {self.refundable_fee} fen left, WeChat refunded {refund_fee}"
+            )
+
     def _adopted(self, report: RefundReport, now: datetime) -> Refund:
         if report.refund_fee is None:
             raise RefundNotFound(report.out_refund_no)
         if not self.is_paid:
             raise RefundNotAllowed(f"{self.out_trade_no} is {self.status} here: its payment comes first")
-        if report.refund_fee > self.refundable_fee and report.refund_status is not RefundStatus.CLOSED:
-            raise RefundConflict(
-                f"{self.out_trade_no}: {self.refundable_fee} fen left, WeChat refunded {report.refund_fee}"
-            )
+        if report.refund_status is not RefundStatus.CLOSED:
+            self._check_left(report.refund_fee)
         return Refund(
             out_refund_no=report.out_refund_no, refund_fee=report.refund_fee, created_at=now, foreign=True
         )

@@ -60,6 +60,11 @@ class Refund:
         return self.refund_status in SETTLED
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether it is CLOSED by our belief: the call was refused, and WeChat knew of no such refund."""
+        return self.refund_status is RefundStatus.CLOSED and bool(self.failure)
+
+    @property
     def holds_money(self) -> bool:
         """Whether its amount is taken from what may still be refunded: all but CLOSED."""
         return self.refund_status is not RefundStatus.CLOSED
@@ -67,6 +72,8 @@ class Refund:
     def told(self, report: RefundReport, now: datetime) -> "Refund":
         """Take in WeChat's word; nothing new returns self.
 
+        A refund that is CLOSED here only because its call was refused is open again
+        when WeChat speaks of it after all: another call under its number was taken.
         Raises RefundConflict when it names another amount, another refund_id,
         or another end than the one already known.
         """
@@ -76,6 +83,8 @@ class Refund:
             )
         if report.refund_id and self.refund_id not in ("", report.refund_id):
             raise RefundConflict(f"{self.out_refund_no}: known as {self.refund_id}, now {report.refund_id}")
+        if self.is_given_up and report.refund_status is not RefundStatus.CLOSED:
+            return evolve(self, refund_status=RefundStatus.PROCESSING, failure="").told(report, now)
         if self.is_settled and report.refund_status in SETTLED - {self.refund_status}:
             raise RefundConflict(
                 f"{self.out_refund_no}: was {self.refund_status}, now {report.refund_status}"

@@ -13,9 +13,13 @@ from adapters.store.sqlite import SqliteStore
 from adapters.wechat.simulator import Simulator, prepare
 from domain.errors import PaymentError
 from entrypoints.commands import database_of, declare, given_by, settings_of
+from entrypoints.doctor_cli import add_doctor_command
+from entrypoints.failures_cli import add_failures_commands
+from entrypoints.faults import Faults
+from entrypoints.keys_cli import add_keys_commands
 from entrypoints.operator_cli import add_operator_commands
 from entrypoints.serve import LOOPBACK, OPEN_WARNING, Sandbox, serve, serve_sandbox, work
-from entrypoints.settings import OURS, WECHAT, Faults
+from entrypoints.settings import OURS, WECHAT
 
 FAILED, USAGE = 1, 2
 UNDERSTOOD = "--i-understand-open-mode"
@@ -64,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--database", help="sqlite:///FILE; default: MINITILL_DATABASE")
     command.set_defaults(run=_work)
     add_operator_commands(commands)
+    add_failures_commands(commands)
+    add_doctor_command(commands)
+    add_keys_commands(commands)
     return top
 
 
@@ -79,13 +86,15 @@ def _serve_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--database", help="sqlite:///FILE; default: MINITILL_DATABASE, in the sandbox a new one"
     )
+    command.add_argument("--tls-cert", help="PEM file of a certificate chain, to serve https without a proxy")
+    command.add_argument("--tls-key", help="PEM file of its key")
     command.add_argument("--simulator-port", type=_port, default=5001, help="in the sandbox; default: 5001")
     command.add_argument(
         "--public-key-mode", action="store_true", help="in the sandbox: WeChat signs by public key"
     )
     command.add_argument("--no-jobs", action="store_true", help="leave the repeating work to another process")
     command.add_argument(
-        UNDERSTOOD, action="store_true", dest="understood", help="serve unauthenticated callers"
+        UNDERSTOOD, action="store_true", dest="understood", help="serve with MINITILL_AUTH_MODE=open"
     )
     command.set_defaults(run=_serve)
 
@@ -131,10 +140,10 @@ def _serve(wish: argparse.Namespace) -> int:
             "no WECHAT_PAY_* setting is there; to try minitill without an account: minitill serve --sandbox"
         )
     settings = settings_of(given)
-    if not wish.understood:
+    if settings.auth_mode == "open" and not wish.understood:
         raise Refusal(
-            "caller authentication is not part of this version: "
-            f"{OPEN_WARNING}. To start all the same: {UNDERSTOOD}"
+            f"MINITILL_AUTH_MODE=open: {OPEN_WARNING}. "
+            f"Set MINITILL_AUTH_MODE=token, or start all the same: {UNDERSTOOD}"
         )
     asyncio.run(serve(settings, with_jobs=not wish.no_jobs))
     return 0

@@ -5,7 +5,19 @@ import sys
 from pathlib import Path
 
 from entrypoints import logs
-from entrypoints.settings import OURS, Settings, load, load_one, sqlite_path, unknown, variables
+from entrypoints.settings import (
+    OURS,
+    Settings,
+    load,
+    load_one,
+    sqlite_path,
+    unknown,
+    variables,
+    warnings_of,
+)
+from entrypoints.settings_checks import used_by_others
+
+DOTENV = Path(".env")
 
 
 def declare(
@@ -17,8 +29,8 @@ def declare(
 
 def given_by(wish: argparse.Namespace) -> dict[str, str]:
     """The environment over .env, and the command line over both."""
-    given = variables(Path(".env"))
-    for name in ("host", "port", "database"):
+    given = variables(DOTENV)
+    for name in ("host", "port", "database", "tls_cert", "tls_key"):
         value = getattr(wish, name, None)
         if value is not None:
             given[OURS + name.upper()] = str(value)
@@ -28,8 +40,8 @@ def given_by(wish: argparse.Namespace) -> dict[str, str]:
 def settings_of(given: dict[str, str]) -> Settings:
     """The settings, with logging set up by them. Raises Faults."""
     settings = load(given)
-    logs.set_up(settings.log_level, settings.log_format)
-    for fault in unknown(given):
+    logs.set_up(settings.log_level, settings.log_format, logs.secrets_of(settings))
+    for fault in (*unknown(given), *used_by_others(".env", DOTENV), *warnings_of(settings)):
         print(f"minitill: warning: {fault}", file=sys.stderr)
     return settings
 

@@ -34,9 +34,9 @@ async def till_of(settings: Settings) -> AsyncIterator[Till]:
 
 
 @asynccontextmanager
-async def store_at(path: Path) -> AsyncIterator[SqliteStore]:
+async def store_at(path: Path, *, migrate: bool = False) -> AsyncIterator[SqliteStore]:
     """The store alone: to look, nobody needs WeChat's credentials."""
-    store = await SqliteStore.open(path, migrate=False)
+    store = await SqliteStore.open(path, migrate=migrate)
     try:
         yield store
     finally:
@@ -61,7 +61,7 @@ async def show_order(path: Path, out_trade_no: str) -> Table:
     return [
         {
             "version": event.version,
-            "time": _beijing(event.at),
+            "time": beijing(event.at),
             "event": event.name,
             "cause": event.cause,
             "status": event.facts.get("status"),
@@ -96,7 +96,7 @@ async def list_letters(path: Path, state: LetterState | None, limit: int) -> Tab
             "event": letter.event.name,
             "state": letter.state.value,
             "tries": letter.tries,
-            "due_time": _beijing(letter.due_at),
+            "due_time": beijing(letter.due_at),
         }
         for letter in letters
     ]
@@ -131,8 +131,8 @@ def _order_line(order: Order) -> Mapping[str, Any]:
         "total_fee": order.total_fee,
         "yuan": yuan(order.total_fee),
         "refunded_fee": order.refunded_fee,
-        "create_time": _beijing(order.created_at),
-        "time_end": _beijing(order.paid_at),
+        "create_time": beijing(order.created_at),
+        "time_end": beijing(order.paid_at),
         "late": order.late,
         "openid": order.openid,
         "body": order.body,
@@ -151,5 +151,6 @@ def _refund_line(order: Order, made: Refund) -> Mapping[str, Any]:
     }
 
 
-def _beijing(at: datetime | None) -> str | None:
+def beijing(at: datetime | None) -> str | None:
+    """yyyy-MM-ddTHH:mm:ss on WeChat's clock (UTC+8)."""
     return at.astimezone(BEIJING).strftime("%Y-%m-%dT%H:%M:%S") if at else None

@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 from adapters.wechat.certificates import Certificates
 from application.answers import KEEP, Answers
 from application.courier import Courier
+from application.failures import FailureBook
 from application.janitor import Janitor
 from application.jobs import Foreman, Job
 from application.ports import Clock
@@ -24,11 +25,13 @@ class Work:
     courier: Courier
     answers: Answers
     certificates: Certificates
+    failures: FailureBook
     clock: Clock
 
     def own_jobs(self) -> Sequence[Job]:
-        """What every process does for itself: it holds its own ring of WeChat's keys."""
+        """What every process does for itself: it holds its own ring of WeChat's keys, and counts failures."""
         return (
+            Job(name="evidence", round=self.write_failures, every=timedelta(seconds=10), shared=True),
             Job(name="certificates", round=self.renew_certificates, every=timedelta(minutes=1), shared=True),
         )
 
@@ -40,11 +43,17 @@ class Work:
             Job(name="janitor", round=self.janitor.look, every=timedelta(seconds=5), shared=True),
             Job(name="refunds", round=self.refunds.look, every=timedelta(seconds=5), shared=True),
             Job(name="answers", round=self.forget_answers, every=timedelta(hours=1)),
+            Job(name="failures", round=self.failures.forget, every=timedelta(hours=1)),
         )
 
     async def forget_answers(self) -> int:
         """Drop what was answered under idempotency keys two days ago."""
         return await self.answers.forget(self.clock() - KEEP)
+
+    async def write_failures(self) -> int:
+        """Write down what was only counted since; there is never more to do at once."""
+        await self.failures.write_down()
+        return 0
 
     async def renew_certificates(self) -> int:
         """Bring WeChat's keys up to date when that is due; a failure is tried again the next minute."""

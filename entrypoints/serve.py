@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import signal
 import socket
 import tempfile
@@ -55,11 +56,12 @@ async def until_stopped(till: Till, door: socket.socket, banner: str) -> None:
 
 
 async def serve(settings: Settings, *, with_jobs: bool = True) -> None:
-    """Serve with WeChat's credentials, in open mode. Raises OSError, StoreUnavailable or SchemaTooNew."""
-    log.warning("AUTH_MODE=open: %s", OPEN_WARNING)
+    """Serve with WeChat's credentials. Raises OSError, StoreUnavailable or SchemaTooNew."""
+    if settings.auth_mode == "open":
+        log.warning("AUTH_MODE=open: %s", OPEN_WARNING)
     with listen(settings.host, settings.port) as door:
         till = await Till.open(settings, with_jobs=with_jobs)
-        url = address_of(door)
+        url = address_of(door, "https" if till.tls else "http")
         await until_stopped(till, door, f"minitill serves at {url} (health: {url}/readyz)")
 
 
@@ -87,10 +89,10 @@ async def serve_sandbox(wish: Sandbox, given: Mapping[str, str]) -> None:
         simulator = await start_simulator(folder, wish, f"{address_of(door)}/api/wechat/pay/notify")
         try:
             settings = load(sandbox_variables(folder, wish, given))
-            logs.set_up(settings.log_level, settings.log_format)
+            logs.set_up(settings.log_level, settings.log_format, logs.secrets_of(settings))
             for fault in unknown({k: v for k, v in given.items() if k.startswith(OURS)}):
                 log.warning("%s", fault)
-            till = await Till.open(settings)
+            till = await Till.open(settings, sandbox=True)
             await until_stopped(till, door, sandbox_banner(address_of(door), simulator.url))
         finally:
             await simulator.stop()
@@ -121,12 +123,25 @@ def sandbox_variables(folder: Path, wish: Sandbox, given: Mapping[str, str]) -> 
     return {
         **made,
         **ours,
+        # Whoever tries the sandbox needs no login, unless asked for.
+        OURS + "AUTH_MODE": ours.get(OURS + "AUTH_MODE", "open"),
+        **_sandbox_secret(ours),
         OURS + "HOST": wish.host,
         OURS + "PORT": str(wish.port),
         OURS + "DATABASE": database,
+        # Load may be tried here; who wants to see a limit sets one.
+        OURS + "CREATES_PER_MINUTE": ours.get(OURS + "CREATES_PER_MINUTE", "100000"),
+        OURS + "LOGINS_PER_MINUTE": ours.get(OURS + "LOGINS_PER_MINUTE", "100000"),
         # The shop of a first try runs on the same machine.
         OURS + "WEBHOOK_ALLOW_PRIVATE": "true",
     }
+
+
+def _sandbox_secret(ours: Mapping[str, str]) -> dict[str, str]:
+    """Payers' tokens last as long as the sandbox, unless a secret was given."""
+    name = OURS + "TOKEN_SECRET"
+    given = ours.get(name) or ours.get(name + "_FILE")
+    return {} if given else {name: secrets.token_urlsafe(32)}
 
 
 def sandbox_banner(url: str, simulator_url: str) -> str:
@@ -137,6 +152,7 @@ def sandbox_banner(url: str, simulator_url: str) -> str:
     service    服务    {url}
     payer      付款页  {simulator_url}/            pay, cancel or fail an order here · 在这里扮演付款人
     health     状态    {url}/readyz
+    API docs   文档    {url}/docs
 
   Create an order, then pay it on the payer page · 创建订单，然后在付款页付款：
 

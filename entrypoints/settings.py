@@ -3,9 +3,10 @@
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import field, fields, frozen
 from dotenv import dotenv_values
@@ -14,101 +15,29 @@ from adapters.webhook import ShopBackend, webhook_url_problem
 from adapters.wechat.merchant import Merchant, MerchantFaults
 from domain.errors import InvalidOrder
 from domain.fee import FEE_MAX, FEE_MIN, FeeLimits
+from entrypoints.faults import Fault, Faults
+from entrypoints.readers import (
+    OFFICIAL,
+    Unfit,
+    address,
+    networks,
+    one_of,
+    origins,
+    secrets,
+    sqlite_or_postgres,
+    strong_secrets,
+    text,
+    whole,
+    yes_or_no,
+)
+from entrypoints.settings_checks import Subject, looks
+
+__all__ = ["OURS", "SETTINGS", "WECHAT", "Fault", "Faults", "Setting", "Settings", "load", "load_one", "read"]
 
 WECHAT = "WECHAT_PAY_"
 OURS = "MINITILL_"
-OFFICIAL = "https://api.mch.weixin.qq.com"
 OFFICIAL_BACKUP = "https://api2.mch.weixin.qq.com"
 SECRET_BYTES_MAX = 65_536  # a settings file longer than that is the wrong file
-
-
-@frozen
-class Fault:
-    """One setting that is wrong or missing: which, why, and how to mend it. Never its value."""
-
-    variable: str
-    problem: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.variable}: {self.problem}; {self.remedy}"
-
-
-class Faults(Exception):
-    """All that is wrong with the settings, one line each."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = faults
-
-
-class Unfit(Exception):
-    """A value that will not do: (problem, remedy)."""
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem, remedy)
-        self.problem, self.remedy = problem, remedy
-
-
-# -- how a text becomes a value ------------------------------------------------------------------
-
-
-def text(value: str) -> str:
-    return value
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    def read(value: str) -> str:
-        for choice in choices:
-            if value.casefold() == choice.casefold():
-                return choice
-        raise Unfit("is none of the known values", f"use one of: {', '.join(choices)}")
-
-    return read
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    def read(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-            raise Unfit("is not a whole number in range", f"use a number from {low} to {high}")
-        return int(value)
-
-    return read
-
-
-def origins(value: str) -> tuple[str, ...]:
-    found = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
-    for origin in found:
-        parts = urlsplit(origin)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path or parts.query:
-            raise Unfit("holds something that is no origin", "list origins such as https://shop.example.com")
-    return found
-
-
-def secrets(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def yes_or_no(value: str) -> bool:
-    return one_of("true", "false")(value) == "true"
-
-
-def address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise Unfit("is not an http(s) address", f"use the form {OFFICIAL}")
-    return value.rstrip("/")
-
-
-def sqlite_or_postgres(value: str) -> str:
-    if value.startswith("sqlite:///") and len(value) > len("sqlite:///") and ":memory:" not in value:
-        return value
-    raise Unfit(
-        "is no database address this minitill knows", "use sqlite:///FILE, such as sqlite:///minitill.db"
-    )
-
-
-# -- the settings --------------------------------------------------------------------------------
 
 
 @frozen
@@ -127,6 +56,13 @@ SETTINGS = (
     Setting(WECHAT + "APPID", text, "", "the mini-program's appid"),
     Setting(WECHAT + "API_KEY", text, "", "APIv2 key, 32 characters; needed for V2", secret=True),
     Setting(WECHAT + "API_V3_KEY", text, "", "APIv3 key, 32 characters; needed for V3", secret=True),
+    Setting(
+        WECHAT + "APP_SECRET",
+        text,
+        "",
+        "the mini-program's AppSecret; needed for payers to log in",
+        secret=True,
+    ),
     Setting(WECHAT + "NOTIFY_URL", text, "", "public address of /api/wechat/pay/notify"),
     Setting(
         WECHAT + "API_VERSION", one_of("v2", "v3"), "", "how new orders are placed; v3 if its key is set"
@@ -140,6 +76,34 @@ SETTINGS = (
     Setting(OURS + "DATABASE", sqlite_or_postgres, "sqlite:///minitill.db", "where orders are kept"),
     Setting(OURS + "HOST", text, "127.0.0.1", "address to listen on"),
     Setting(OURS + "PORT", whole(0, 65535), 5000, "port to listen on"),
+    Setting(OURS + "AUTH_MODE", one_of("token", "open"), "token", "who may call: token asks, open does not"),
+    Setting(
+        OURS + "TOKEN_SECRET",
+        strong_secrets,
+        (),
+        "signs payers' tokens, 32 characters or more; two, separated by a comma, while rotating",
+        secret=True,
+    ),
+    Setting(OURS + "TOKEN_HOURS", whole(1, 720), 24, "how long a payer stays logged in"),
+    Setting(
+        OURS + "QUOTE_SECRET",
+        strong_secrets,
+        (),
+        "signs the shop's quotes, 32 characters or more; two, separated by a comma, while rotating",
+        secret=True,
+    ),
+    Setting(
+        OURS + "TRUSTED_PROXIES",
+        networks,
+        (),
+        "proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8",
+    ),
+    Setting(OURS + "TLS_CERT", text, "", "PEM file of a certificate chain, to serve https without a proxy"),
+    Setting(OURS + "TLS_KEY", text, "", "PEM file of its key"),
+    Setting(OURS + "LOGINS_PER_MINUTE", whole(1, 100_000), 30, "logins that one address may try"),
+    Setting(OURS + "CREATES_PER_MINUTE", whole(1, 100_000), 60, "orders that one payer may make"),
+    Setting(OURS + "METRICS", one_of("operator", "open", "off"), "operator", "who may read /metrics"),
+    Setting(OURS + "FAILURES_DAYS", whole(1, 3650), 30, "how long the evidence of failures is kept"),
     Setting(OURS + "CORS_ORIGINS", origins, (), "web pages that may call, separated by commas"),
     Setting(OURS + "MIN_FEE", whole(FEE_MIN, FEE_MAX), FEE_MIN, "least total_fee in fen"),
     Setting(OURS + "MAX_FEE", whole(FEE_MIN, FEE_MAX), FEE_MAX, "greatest total_fee in fen"),
@@ -192,6 +156,18 @@ class Settings:
     database: str = field(repr=False)  # an address may carry a password
     host: str
     port: int
+    app_secret: str = field(repr=False)
+    auth_mode: str
+    token_secret: tuple[str, ...] = field(repr=False)
+    token_hours: int
+    quote_secret: tuple[str, ...] = field(repr=False)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    tls_cert: str
+    tls_key: str
+    logins_per_minute: int
+    creates_per_minute: int
+    metrics: str
+    failures_days: int
     cors_origins: tuple[str, ...]
     min_fee: int
     max_fee: int
@@ -202,6 +178,7 @@ class Settings:
     webhook_allow_private: bool
     log_level: str
     log_format: str
+    mounted: tuple[tuple[str, Path], ...] = ()  # secrets read from files: (variable, file)
 
     @property
     def fee_limits(self) -> FeeLimits:
@@ -235,8 +212,23 @@ def variables(dotenv: Path, environ: Mapping[str, str] = os.environ) -> dict[str
     return {k: v for k, v in {**below, **environ}.items() if k.startswith((WECHAT, OURS))}
 
 
-def load(given: Mapping[str, str]) -> Settings:
-    """Read every setting and WeChat's key files. Raises Faults with all that is wrong, not the first."""
+def now() -> datetime:
+    """The moment, aware UTC."""
+    return datetime.now(UTC)
+
+
+@frozen(kw_only=True)
+class Reading:
+    """The variables as far as they could be read, and what is wrong with them so far."""
+
+    values: Mapping[str, Any] = field(repr=False)
+    faults: tuple[Fault, ...]
+    merchant: Merchant | None
+    subject: Subject
+
+
+def read(given: Mapping[str, str], *, clock: Callable[[], datetime] = now) -> Reading:
+    """Read every setting and WeChat's key files, and judge them in themselves."""
     faults: list[Fault] = []
     values = {attribute(s.name): _value(s, given, faults) for s in SETTINGS}
     if not values["api_version"]:
@@ -249,12 +241,47 @@ def load(given: Mapping[str, str]) -> Settings:
         except InvalidOrder as error:
             faults.append(Fault(OURS + "MIN_FEE", str(error), "set it to at most MINITILL_MAX_FEE"))
     faults += _webhook(values)
+    faults += _access(values)
+    values["mounted"] = _mounted(given)
     merchant = _merchant(values, faults)
-    if faults or merchant is None:
+    subject = _subject(values, clock())
+    return Reading(values=values, faults=tuple(faults), merchant=merchant, subject=subject)
+
+
+def load(given: Mapping[str, str], *, clock: Callable[[], datetime] = now) -> Settings:
+    """Read every setting, and look at all it points at. Raises Faults with all that is wrong at once."""
+    reading = read(given, clock=clock)
+    faults = [*reading.faults, *(fault for look in looks(reading.subject).values() for fault in look.faults)]
+    if faults or reading.merchant is None:
         raise Faults(faults)
-    return Settings(
-        merchant=merchant, **{f.name: values[f.name] for f in fields(Settings) if f.name != "merchant"}
+    names = (one.name for one in fields(Settings) if one.name != "merchant")
+    return Settings(merchant=reading.merchant, **{name: reading.values[name] for name in names})
+
+
+def warnings_of(settings: Settings, *, clock: Callable[[], datetime] = now) -> list[Fault]:
+    """What does not stop the start and should be mended all the same."""
+    values = {one.name: getattr(settings, one.name) for one in fields(Settings) if one.name != "merchant"}
+    merchant = settings.merchant
+    values |= {"notify_url": merchant.notify_url, "public_key_id": merchant.public_key_id}
+    return [fault for look in looks(_subject(values, clock())).values() for fault in look.warnings]
+
+
+def _subject(values: Mapping[str, Any], moment: datetime) -> Subject:
+    return Subject(
+        certs_dir=Path(values["certs_dir"] or "certs"),
+        database=sqlite_path(values["database"]) if values["database"] else None,
+        now=moment,
+        **{
+            name: values[name]
+            for name in ("tls_cert", "tls_key", "notify_url", "base_url", "public_key_id", "mounted")
+        },
     )
+
+
+def _mounted(given: Mapping[str, str]) -> tuple[tuple[str, Path], ...]:
+    """The files that secrets are read from: (variable, file)."""
+    names = (setting.name + "_FILE" for setting in SETTINGS if setting.secret)
+    return tuple((name, Path(given[name].strip())) for name in names if given.get(name, "").strip())
 
 
 def load_one(name: str, given: Mapping[str, str]) -> Any:
@@ -269,6 +296,19 @@ def load_one(name: str, given: Mapping[str, str]) -> Any:
 def sqlite_path(database: str) -> Path:
     """The file behind a sqlite:/// address: relative after three slashes, absolute after four."""
     return Path(database.removeprefix("sqlite:///"))
+
+
+def _access(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["auth_mode"] == "token" and values["token_secret"] == ():
+        yield Fault(
+            OURS + "TOKEN_SECRET",
+            "is not set, and AUTH_MODE=token signs payers' tokens with it",
+            "make one with: openssl rand -base64 32",
+        )
+    for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if values[one] and not values[other]:
+            name = OURS + other.upper()
+            yield Fault(name, f"is not set, and {OURS}{one.upper()} is", "set both or neither")
 
 
 def _webhook(values: Mapping[str, Any]) -> Iterator[Fault]:
@@ -302,7 +342,7 @@ def unknown(given: Mapping[str, str]) -> list[Fault]:
     """Variables with our prefixes that mean nothing: most likely misspelt."""
     known = {s.name for s in SETTINGS} | {s.name + "_FILE" for s in SETTINGS}
     found = []
-    for name in sorted(set(given) - known - {WECHAT + "APP_SECRET"}):
+    for name in sorted(set(given) - known):
         near = difflib.get_close_matches(name, known, 1)
         remedy = f"did you mean {near[0]}?" if near else "remove it"
         found.append(Fault(name, "is no setting of minitill", remedy))
@@ -315,6 +355,9 @@ def _value(setting: Setting, given: Mapping[str, str], faults: list[Fault]) -> A
         return setting.default if raw == "" else setting.read(raw)
     except Unfit as unfit:
         faults.append(Fault(setting.name, unfit.problem, unfit.remedy))
+        return ""
+    except ValueError:  # a bracket that never closes, a number without end, bytes that are no text
+        faults.append(Fault(setting.name, "can't be read", "look for a stray or missing character"))
         return ""
 
 

@@ -2,12 +2,32 @@
 
 import asyncio
 import inspect
+import logging
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from adapters.store.memory import MemoryStore
 from adapters.store.sqlite import SqliteStore
+from tests.watched_logs import WATCH
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watched_logs() -> Iterator[None]:
+    """Every log line of the whole suite is read, and what started processes write to standard error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.Logger, "callHandlers", WATCH.around(logging.Logger.callHandlers))
+        patch.setattr(subprocess.Popen, "communicate", WATCH.behind(subprocess.Popen.communicate))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_secret_in_any_log(watched_logs: None) -> Iterator[None]:
+    """R46: a test whose log lines hold a secret has failed, whatever else it shows."""
+    WATCH.found.clear()
+    yield
+    assert not WATCH.found, f"{len(WATCH.found)} log lines hold a secret"
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +61,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the simulation runs, and which of its stories alone."""
     parser.addoption("--simulate-seconds", type=int, default=0, help="run fresh stories for so long")
     parser.addoption("--simulate-seed", default="", help="run this one story of the simulation")
+
+
+# Tests that open sockets: milliseconds each, and thousands of them.
+ON_THE_WIRE = (
+    "access",
+    "attacks",
+    "certificates",
+    "client",
+    "docs_page",
+    "doctor",
+    "gateway",
+    "http",
+    "independent",
+    "login",
+    "metrics",
+    "notify",
+    "openapi",
+    "quotes",
+    "simulator",
+    "v2_gateway",
+    "v2_refunds",
+    "v3_gateway",
+    "v3_refunds",
+    "webhook",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what goes over the wire, so that `make quick` can leave it out."""
+    for item in items:
+        if item.path.stem.removeprefix("test_").startswith(ON_THE_WIRE):
+            item.add_marker("wire")

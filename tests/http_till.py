@@ -10,6 +10,7 @@ from attrs import Factory, define, field
 from adapters.http.api import PaymentApi
 from adapters.http.app import SERVER_OPTIONS, application
 from adapters.http.life_api import LetterApi, OrderLifeApi, RefundApi
+from adapters.http.quotes import Quotes
 from adapters.http.routes import Route, open_door
 from adapters.http.trace import GIVEN_REQUEST_ID
 from adapters.store.memory import MemoryStore
@@ -133,6 +134,7 @@ class Till:
     client: TestClient = None
     numbers: int = 0
     routes: tuple = ()
+    quote_secrets: tuple = ()
     undeclared: list = Factory(list)
 
     @property
@@ -157,13 +159,17 @@ class Till:
             mint=lambda: self.mint("REF"),
         )
 
+    @property
+    def quotes(self):
+        return Quotes(secrets=self.quote_secrets, clock=lambda: self.now)
+
     def mint(self, prefix="PAY"):
         self.numbers += 1
         return f"{prefix}1703123456{self.numbers:010d}"
 
     async def open(self, *more_routes, guard=open_door, **options):
         self.routes = (
-            *PaymentApi(self.payments).routes(),
+            *PaymentApi(self.payments, quotes=self.quotes).routes(),
             *OrderLifeApi(self.payments, self.store.orders, self.store.outbox).routes(),
             *RefundApi(self.refunds).routes(),
             *LetterApi(self.store.outbox, lambda: self.now).routes(),

@@ -1,15 +1,18 @@
 """A till that WeChat can call: the notify path behind real HTTP, a store behind it, and an open ear."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import Factory, define, field
 
+from adapters.metrics import Metrics
 from adapters.store.memory import MemoryStore
 from adapters.wechat import v2_wire
 from adapters.wechat.notices import V2Notices, V3Notices
 from adapters.wechat.notify import PATH, Notify
+from adapters.wechat.watch import Watch
+from application.failures import FailureBook
 from application.payments import Payments
 from application.ports import RefundEar
 from tests.wechat_side import NOW, NUMBER, Line, WechatSide, certificate_pem, order
@@ -37,6 +40,7 @@ class NotifyTill:
     line: Line
     store: MemoryStore
     ear: Ear = Factory(Ear)
+    metrics: Metrics = Factory(Metrics)
     client: TestClient = field(init=False)
 
     @classmethod
@@ -54,12 +58,14 @@ class NotifyTill:
         )
         notify = Notify(
             payments=payments,
-            orders=till.store,
+            failures=FailureBook(till.store.failures, line.clock, write_every=timedelta(0)),
             refunds=till.ear,
             clock=line.clock,
             v2=V2Notices(merchant, payments),
             v3=V3Notices(merchant, line.certificates),
+            observer=till.metrics,
         )
+        line.certificates.watch = Watch(observer=till.metrics)
         app = web.Application()
         app.add_routes(notify.route())
         till.client = TestClient(TestServer(app))
@@ -92,8 +98,14 @@ class NotifyTill:
         return [event.name for event in self.store.events]
 
     @property
+    def kept(self):
+        """All that was refused, alarming or not."""
+        return list(self.store.failures.kept.values())
+
+    @property
     def failures(self):
-        return list(self.store.kept.values())
+        """What a person has to look at."""
+        return [failure for failure in self.store.failures.kept.values() if failure.is_alarm]
 
 
 def v2_refusal(answer):

@@ -91,12 +91,12 @@ class Shelf(MemoryStore):
     races: int = 0
     saves: int = 0
 
-    async def save(self, order, answer=None):
+    async def save(self, order, *beside, **more):
         self.saves += 1
         if self.races:
             self.races -= 1
             raise StaleOrder(order.out_trade_no)
-        await super().save(order, answer)
+        await super().save(order, *beside, **more)
 
     @property
     def names(self):

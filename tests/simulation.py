@@ -101,8 +101,8 @@ class Story:
 
     async def run(self, steps):
         """Take so many steps in bad weather, then settle. Raises SafetyBroken."""
-        await self.start()
         try:
+            await self.start()
             for self.step in range(1, steps + 1):
                 await self.take_step()
                 self.statuses = await check_safety(self.store, self.side, self.shop, self.statuses)

@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from application.answers import Keyed, KeyReused
-from application.errors import WechatRefused, WechatSilent
+from application.errors import Busy, WechatRefused, WechatSilent
 from application.payments import LATE_REASON, late_refund_no
 from application.ports import Meaning, Refused
 from domain.errors import InvalidFee, OrderEnded, OrderNotFound, OrderPaid
@@ -19,6 +19,7 @@ from tests.shop import (
     NO_SUCH_ORDER,
     NOW,
     TEA,
+    TOO_FAST,
     Clock,
     Shelf,
     Wechat,
@@ -131,6 +132,21 @@ async def test_silence_while_renewing_leaves_the_order_as_it_is(payments, shelf,
     assert shelf.rows["PAY001"] == order
 
 
+async def test_a_lost_race_while_renewing_is_run_again(payments, shelf, wechat, clock):
+    await payments.create(LONG_TEA, "api")
+    clock.now, shelf.races = NOW + PREPAY_TTL, 3
+    assert (await payments.pay("PAY001", "api")).order == shelf.rows["PAY001"]
+    assert (len(wechat.placed), shelf.names) == (5, ["order.created", "order.prepared"])
+
+
+async def test_after_a_hundred_lost_races_the_payer_may_come_again(payments, shelf, clock):
+    await payments.create(LONG_TEA, "api")
+    clock.now, shelf.races = NOW + PREPAY_TTL, 100
+    with pytest.raises(Busy, match="PAY001"):
+        await payments.pay("PAY001", "api")
+    assert shelf.races == 0
+
+
 # -- giving up -----------------------------------------------------------------------------
 
 
@@ -172,11 +188,22 @@ async def test_an_order_that_was_closed_at_wechat_already_is_closed_here(payment
     assert (await payments.close("PAY001", "api")).status is Status.CANCELLED
 
 
-async def test_an_order_wechat_will_not_close_stays_open(payments, shelf, wechat):
+@pytest.mark.parametrize(("word", "status"), [("NOTPAY", "PENDING"), ("PAYERROR", "FAILED")])
+@pytest.mark.parametrize("refusal", [NO_RIGHTS, TOO_FAST])
+async def test_an_order_wechat_will_not_close_is_not_called_closed(payments, wechat, refusal, word, status):
     await payments.create(TEA, "api")
-    wechat.closing, wechat.word = NO_RIGHTS, a_trade("NOTPAY")
-    with pytest.raises(WechatRefused, match="NOAUTH"):
+    wechat.closing, wechat.word = refusal, a_trade(word)
+    with pytest.raises(WechatRefused, match=refusal.err_code):
         await payments.close("PAY001", "api")
+    assert (await payments.find("PAY001")).status == status
+
+
+async def test_a_second_question_that_gets_no_answer_closes_nothing(payments, shelf, wechat):
+    await payments.create(TEA, "api")
+    wechat.closing = NO_SUCH_ORDER
+    for wechat.word, refusal in ((NO_ANSWER, WechatSilent), (TOO_FAST, WechatRefused)):
+        with pytest.raises(refusal):
+            await payments.close("PAY001", "api")
     assert shelf.rows["PAY001"].status is Status.PENDING
 
 
@@ -206,6 +233,18 @@ async def test_an_order_nobody_knows_cannot_be_paid_or_closed(payments):
     for call in (payments.pay, payments.close):
         with pytest.raises(OrderNotFound):
             await call("PAY001", "api")
+
+
+async def test_an_order_of_another_payer_is_told_like_one_that_does_not_exist(payments, wechat):
+    await payments.create(TEA, "api")
+    wechat.word, wechat.closing = a_trade("NOTPAY"), a_trade("CLOSED")
+    for call, cause in ((payments.pay, ["api"]), (payments.query, []), (payments.close, ["api"])):
+        with pytest.raises(OrderNotFound):
+            await call("PAY001", *cause, openid="o2")
+    assert (wechat.asked, wechat.closed) == ([], [])
+    assert (await payments.pay("PAY001", "api", openid="o1")).order.openid == "o1"
+    assert (await payments.query("PAY001", "o1")).status is Status.PENDING
+    assert (await payments.close("PAY001", "api", openid="o1")).status is Status.CANCELLED
 
 
 # -- the same call again -------------------------------------------------------------------
@@ -265,6 +304,32 @@ async def test_an_unanswered_call_goes_on_under_the_same_number(payments, shelf,
     assert shelf.names == ["order.created", "order.prepared"]
 
 
+async def test_an_answer_found_in_what_we_hold_is_remembered_too(payments, shelf, wechat):
+    wechat.answers.append(NO_ANSWER)
+    with pytest.raises(WechatSilent):
+        await payments.create_keyed(TEA, "api", keyed())
+    await payments.pay("PAY001", "the payer, without a key")
+    answer = await payments.create_keyed(TEA, "api", keyed())
+    assert await shelf.recall("shop", "k1") == answer
+    assert len(wechat.placed) == 2
+
+
+async def test_a_refusal_to_go_on_is_the_answer_from_then_on(payments, shelf, wechat):
+    wechat.answers.extend([NO_ANSWER, NO_RIGHTS])
+    wechat.word = NO_SUCH_ORDER
+    with pytest.raises(WechatSilent):
+        await payments.create_keyed(TEA, "api", keyed())
+    answer = await payments.create_keyed(TEA, "api", keyed())
+    assert (answer.status, answer.number) == (502, "PAY001")
+    assert await shelf.recall("shop", "k1") == answer
+
+
+async def test_a_number_someone_else_saved_first_is_replaced_by_a_new_one(payments, shelf):
+    shelf.races = 1
+    answer = await payments.create_keyed(TEA, "api", keyed())
+    assert (answer.status, answer.number, list(shelf.rows)) == (200, "PAY002", ["PAY002"])
+
+
 async def test_many_unanswered_taps_leave_one_order(payments, shelf, wechat):
     wechat.answers.extend([NO_ANSWER] * 20)
     taps = (payments.create_keyed(TEA, "api", keyed()) for _ in range(4))
@@ -302,6 +367,13 @@ async def test_late_money_is_sent_straight_back_once(payments, shelf):
     assert shelf.names == ["order.created", "order.cancelled", "order.paid_late", "refund.processing"]
 
 
+async def test_late_money_that_was_kept_stays_when_the_shop_changes_its_mind(payments):
+    await payments.create(TEA, "api")
+    await payments.record(a_trade("CLOSED"), "janitor")
+    kept = await payments.record(a_trade(), "notify")
+    assert await evolve(payments, refund_late=True).record(a_trade(), "query") == kept
+
+
 async def test_money_in_time_is_never_sent_back(payments):
     shop = evolve(payments, refund_late=True)
     await shop.create(TEA, "api")
@@ -319,3 +391,28 @@ async def test_late_money_that_cannot_go_back_is_recorded_all_the_same(payments,
 
 def test_late_money_goes_back_under_one_number_for_ever():
     assert late_refund_no("PAY17041643450000000001") == "REF17041643450000000001"
+
+
+async def test_an_order_is_not_called_closed_while_the_second_question_finds_it_unpaid():
+    shelf, wechat = Shelf(), Wechat()
+    payments = the_payments(shelf, wechat, Clock())
+    await payments.create(TEA, "api")
+    wechat.closing, wechat.word = NO_SUCH_ORDER, a_trade("NOTPAY")
+    with pytest.raises(WechatRefused):
+        await payments.close("PAY001", "api")
+
+
+class Ticking(Clock):
+    """Goes back a second each time it is read, as a clock being set right does."""
+
+    def __call__(self):
+        self.now -= timedelta(seconds=1)
+        return self.now
+
+
+async def test_a_clock_set_back_while_asking_is_survived():
+    shelf, wechat, clock = Shelf(), Wechat(), Ticking()
+    payments = the_payments(shelf, wechat, clock)
+    order = (await payments.create(TEA, "api")).order
+    wechat.word, clock.now = NO_SUCH_ORDER, order.expires_at + timedelta(seconds=1)
+    assert (await payments.ask(order, "query")).status in (Status.PENDING, Status.FAILED)

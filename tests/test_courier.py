@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 from standardwebhooks import Webhook
 
 from adapters.store.memory import LETTER_LEASE, MemoryStore
@@ -203,6 +203,20 @@ async def test_a_slow_order_never_holds_back_another(office, ear, clock):
     ear.slow["PAY001-1"].set()
     assert await round_ == len(public("PAY001")) + len(public("PAY002"))
     assert of("PAY001", ear.told) == public("PAY001")
+
+
+async def test_while_the_shop_sleeps_a_payment_is_written_down_at_once(office, courier, ear):
+    """R24: what WeChat waits for never waits for the shop."""
+    ear.slow["PAY001-1"] = asyncio.Event()
+    order = placed("PAY001")
+    await office.write(order)
+    round_ = asyncio.ensure_future(courier.deliver())
+    await ear.began.wait()
+    await office.write(paid(evolve(order, events=())))
+    assert not round_.done()
+    assert set(await office.states()) == {"PAY001-1", "PAY001-2"}
+    ear.slow["PAY001-1"].set()
+    assert await round_ == 2
 
 
 async def test_a_round_is_bounded(office, courier, ear):

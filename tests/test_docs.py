@@ -2,19 +2,26 @@
 
 import argparse
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from adapters.http.app import ROUTES
 from adapters.http.errors import MESSAGE, status_of
+from adapters.http.quotes import Quotes
+from adapters.http.routes import Caller, Who
+from adapters.http.shapes import CreateOrder
 from adapters.wechat.simulator.faults import GROUPS, OPERATIONS
 from application.outbox import WAITS
 from domain.errors import PaymentError
 from domain.order import TRANSITIONS
 from entrypoints.cli import parser
 from entrypoints.settings import SETTINGS
+from tests.documented_till import documented_till
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = ("README.md", "README.zh-CN.md")
@@ -28,8 +35,10 @@ SETTING_ROW = re.compile(r"^\| `((?:WECHAT_PAY|MINITILL)_[A-Z0-9_]+)` \| (.+?) \
 COMMAND_ROW = re.compile(r"^\| `(minitill [a-z ]+)` \|", re.MULTILINE)
 CODE_ROW = re.compile(r"^\| `([A-Z_]+)` \| (\d{3}) \| (.+?) \| (.+) \|$", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+CALL_ROW = re.compile(r"^\| `((?:GET|POST) /\S+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 ARROW = re.compile(r"^\s*([A-Z]+) --> ([A-Z]+)", re.MULTILINE)
 PNG_BYTES_MAX = 150 * 1024
+QUOTE_SECRET = "q" * 32
 
 
 def text_of(document: str) -> str:
@@ -119,6 +128,40 @@ def test_a_readme_names_error_codes_under_their_own_status(readme):
     assert len(named) > 10
     for statuses, code in named:
         assert str(status_of(by_code[code])) in statuses
+
+
+async def test_who_may_call_what_is_told_as_it_is(tmp_path):
+    async with documented_till(tmp_path) as served:
+        routes = [route for route in served.till.runner.app[ROUTES] if not route.path.startswith("/docs/")]
+    text = text_of("docs/callers.md")
+    told = {
+        call: (payer != "–", scope.strip("`"), operator.startswith("yes"))
+        for call, payer, scope, operator in CALL_ROW.findall(text)
+    }
+    assert told == {
+        f"{route.method} {route.path}": (
+            Who.PAYER in route.who,
+            route.scope.value if route.scope else "–",
+            bool(route.who & (Who.OPERATOR | Who.BACKEND)),
+        )
+        for route in routes
+        if not route.is_open
+    }
+    for route in routes:
+        if route.is_open:
+            assert f"`{route.method} {route.path}`" in text
+
+
+@pytest.mark.parametrize("document", [*READMES, "docs/callers.md"])
+def test_the_shown_quote_is_one_that_a_payer_can_order_with(document, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITILL_QUOTE_SECRET", QUOTE_SECRET)
+    shown_code = [block for language, block in FENCE.findall(text_of(document)) if language == "python"]
+    (tmp_path / "shop.py").write_text("\n".join(shown_code), encoding="utf-8")
+    quote = runpy.run_path(str(tmp_path / "shop.py"))["quote"]("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", 100, "茶")
+    wish = CreateOrder(openid="oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", total_fee=100, body="茶", quote=quote)
+    quotes = Quotes(secrets=(QUOTE_SECRET,), clock=lambda: datetime.now(UTC))
+    payer = Caller(kind=Who.PAYER, name="payer", openid=wish.openid)
+    assert quotes.check(wish, payer) is not None
 
 
 def test_the_picture_of_the_order_is_the_transition_table():

@@ -127,3 +127,20 @@ def test_fen_are_written_as_yuan_with_two_decimals(amount, text):
 def test_yuan_and_fen_agree(amount):
     assert fen(yuan(amount)) == amount
     assert fen(yuan(amount) + "000") == amount
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.00000000000000000000000000001",
+        "99999999999999999999999999999999.99",
+        "1e999999",
+        "1_000.00",
+        "１２.３４",
+        "1e2",
+        "+1",
+    ],
+)
+def test_what_no_bill_would_print_is_refused(text):
+    with pytest.raises(InvalidFee):
+        fen(text)

@@ -16,6 +16,7 @@ from adapters.store.sqlite import SqliteStore
 from application.errors import StoreUnavailable
 from application.ports import Meaning, Prepared, Refused, Unknown
 from domain.trade import Trade, TradeState
+from tests.access_till import SHOP, quote
 from tests.http_till import CLOSE, CREATE, PAY_PARAMS, REFUND, TEA, ScriptedGateway, Till, refusal
 
 SILENCE = Unknown(why="no answer within 5 s")
@@ -53,7 +54,7 @@ async def named_guard(request, _route):
 
 @pytest.fixture
 def till(runner):
-    till = runner.run(Till(gateway=FreshGateway()).open(guard=named_guard))
+    till = runner.run(Till(gateway=FreshGateway(), quote_secrets=(SHOP,)).open(guard=named_guard))
     yield till
     runner.run(till.close())
 
@@ -139,7 +140,7 @@ async def test_a_refusal_of_wechats_is_repeated_to_the_byte(till, paid, caplog):
     assert await post(till, REFUND, wish, "k2") == refunded
     assert (len(till.gateway.placed), len(till.gateway.carried)) == (2, 1)
     lines = [record.getMessage() for record in caplog.records]
-    assert sum("code=WECHAT_REFUSED" in line for line in lines) == 4
+    assert [record.code for record in caplog.records if record.levelname == "INFO"] == ["WECHAT_REFUSED"] * 4
     assert [bool(re.search(r"NOAUTH 商户无权限, as first answered to \w+", line)) for line in lines].count(
         True
     ) == 2
@@ -183,9 +184,12 @@ async def test_a_promise_under_the_key_refuses_another_body_too(till):
 
 async def test_each_caller_has_its_own_keys(till):
     callers = ["backend shop", "backend o1", "payer o1", "payer o2", "operator shop"]
-    answers = [await post(till, CREATE, TEA, Authorization=caller) for caller in callers]
+    wishes = {caller: TEA | {"openid": caller.split()[1]} for caller in callers}
+    for caller in ("payer o1", "payer o2"):
+        wishes[caller]["quote"] = quote(jti=caller)
+    answers = [await post(till, CREATE, wishes[caller], Authorization=caller) for caller in callers]
     assert len({number(answer) for answer in answers}) == len(callers)
-    assert [await post(till, CREATE, TEA, Authorization=caller) for caller in callers] == answers
+    assert [await post(till, CREATE, wishes[caller], Authorization=caller) for caller in callers] == answers
 
 
 # -- what a key looks like -------------------------------------------------------------------

@@ -10,6 +10,7 @@ from aiohttp import web
 from adapters.http.routes import Caller, PlainRoute, Route, Who
 from adapters.http.shapes import HealthAnswer
 from adapters.http.trace import request_id
+from application.access import Scope
 from application.errors import Busy, StoreUnavailable
 from application.ports import Refused
 from domain.errors import PaymentError
@@ -51,7 +52,15 @@ def served(runner):
 def lines(caplog):
     """The messages of the HTTP log."""
     caplog.set_level(logging.INFO, "minitill.http")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "minitill.http"]
+    return lambda: [told(record) for record in caplog.records if record.name == "minitill.http"]
+
+
+def told(record):
+    """The line with its facts, as the log shows them."""
+    names = ("request_id", "caller", "code", "out_trade_no")
+    facts = " ".join(f"{name}={getattr(record, name)}" for name in names if hasattr(record, name))
+    time = f"{record.milliseconds:.1f}ms " if facts else ""
+    return f"{record.getMessage()} {time}{facts}".strip()
 
 
 # -- request ids -----------------------------------------------------------------------------
@@ -198,7 +207,10 @@ def routed(who):
     async def handler(_call):
         return HealthAnswer()
 
-    return Route(method="GET", path="/x", who=who, handler=handler, summary="x", answer=HealthAnswer)
+    scope = Scope.READ if Who.BACKEND in who else None
+    return Route(
+        method="GET", path="/x", who=who, scope=scope, handler=handler, summary="x", answer=HealthAnswer
+    )
 
 
 def test_a_route_that_does_not_say_who_may_call_cannot_be_made():

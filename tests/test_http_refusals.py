@@ -10,7 +10,7 @@ import adapters.http
 import application
 import domain
 from adapters.http.api import PaymentApi
-from adapters.http.errors import MESSAGE, RETRY_AFTER, explained, status_of
+from adapters.http.errors import MESSAGE, RETRY_AFTER, TooManyRequests, explained, status_of
 from adapters.http.health import Health
 from adapters.http.routes import Route
 from adapters.http.shapes import CreateOrder
@@ -21,6 +21,7 @@ from domain import errors
 from domain.errors import PaymentError
 
 ROOMS = (domain, application, adapters.http)
+STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 502, 503, 504}
 
 
 def every_refusal():
@@ -36,14 +37,15 @@ def every_refusal():
 
 @pytest.mark.parametrize("kind", every_refusal(), ids=lambda kind: kind.__name__)
 def test_a_refusal_has_a_status_and_one_sentence_for_the_payer(kind):
-    assert status_of(kind) in {400, 404, 405, 409, 413, 415, 422, 500, 502, 503, 504}
+    assert status_of(kind) in STATUSES
     assert re.fullmatch(r"[^。a-z{}]*[\u4e00-\u9fff][^。a-z{}]*。", MESSAGE[kind.code])
 
 
 def test_no_sentence_is_left_without_a_refusal():
     codes = {kind.code for kind in every_refusal()}
     assert set(MESSAGE) == codes
-    assert set(RETRY_AFTER) == {kind.code for kind in every_refusal() if status_of(kind) == 503}
+    later = {kind.code for kind in every_refusal() if status_of(kind) in {429, 503}}
+    assert set(RETRY_AFTER) == later - {TooManyRequests.code}  # that one tells its own time
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class KillStory(WireStory):
     kill_at: int = 0
     process: asyncio.subprocess.Process = field(default=None, init=False)
     hook: str = ""
+    key: str = field(default="", init=False)
 
     def wechat_time(self):
         """The machine's clock while processes live, moved ahead for the days after them."""
@@ -55,8 +56,12 @@ class KillStory(WireStory):
 
     def variables(self):
         """The service's environment, with a shop that really listens."""
-        hook = {"MINITILL_WEBHOOK_URL": self.hook, "MINITILL_WEBHOOK_ALLOW_PRIVATE": "true"}
-        return super().variables() | hook
+        more = {
+            "MINITILL_WEBHOOK_URL": self.hook,
+            "MINITILL_WEBHOOK_ALLOW_PRIVATE": "true",
+            "MINITILL_CREATES_PER_MINUTE": "100000",
+        }
+        return super().variables() | more
 
     async def start(self, fuse=None):
         """First the bad days; then a process in peace."""
@@ -64,7 +69,17 @@ class KillStory(WireStory):
             await self.bad_days()
         await super().start(fuse)
 
+    async def stop(self):
+        """Nobody outlives the story."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.communicate()
+        await super().stop()
+
     async def bad_days(self):
+        self.key = (
+            await self.run_command("keys", "create", "--name", "shop", "--scope", "admin", "--quiet")
+        ).strip()
         for kind in ("timeout_before", "timeout_after"):  # their waits are tried elsewhere
             self.side.simulator.faults.in_force["calls"].pop(kind)
         for _ in range(KILLS):
@@ -81,28 +96,36 @@ class KillStory(WireStory):
         await self.process.communicate()
         assert self.process.returncode == 0
 
+    async def run_command(self, *arguments):
+        """What a command of ours prints."""
+        process = await self.spawn(*arguments)
+        printed, _ = await process.communicate()
+        assert process.returncode == 0, self.log
+        return printed.decode()
+
     async def launch(self):
         """A process that answers."""
-        host, port = self.address
-        command = (sys.executable, "-m", "entrypoints", "serve", "--i-understand-open-mode")
-        environment = {
-            "PATH": "",
-            "PYTHONPATH": ".",
-            "MINITILL_HOST": host,
-            "MINITILL_PORT": str(port),
-            "MINITILL_LOG_LEVEL": "error",
-            **self.variables(),
-        }
-        log = (self.path / "service.log").open("ab")
-        self.process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=log
-        )
-        log.close()
+        self.process = await self.spawn("serve", "--i-understand-open-mode")
         said = b""
         while READY.encode() not in said:
             line = await self.process.stdout.readline()
-            assert line, (self.path / "service.log").read_text()
+            assert line, self.log
             said += line
+
+    async def spawn(self, *arguments):
+        host, port = self.address
+        ours = {"MINITILL_HOST": host, "MINITILL_PORT": str(port), "MINITILL_LOG_LEVEL": "error"}
+        environment = {"PATH": "", "PYTHONPATH": ".", **ours, **self.variables()}
+        command = (sys.executable, "-m", "entrypoints", *arguments)
+        with (self.path / "service.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
+
+    @property
+    def log(self):
+        """What our processes complained of."""
+        return (self.path / "service.log").read_text()
 
     async def call_on(self, chance):
         """One caller: orders, pays, refunds and asks, until nobody answers any more."""
@@ -148,9 +171,8 @@ class KillStory(WireStory):
     async def ask(self, wish):
         """Make the call; whatever once was answered for good is answered so again (R10)."""
         url = self.side.notify_url.replace("notify", wish.path)
-        async with self.side.session.post(
-            url, json=wish.body, headers={"Idempotency-Key": wish.key}
-        ) as response:
+        headers = {"Idempotency-Key": wish.key, "Authorization": f"Bearer {self.key}"}
+        async with self.side.session.post(url, json=wish.body, headers=headers) as response:
             found = response.status, without_request_id(await response.json())
         if wish.answer is not None and wish.answer[0] == 200:
             assert found == wish.answer, wish

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.store.memory import MemoryStore
+from adapters.store.memory_failures import MemoryFailures
 from adapters.wechat import v2_wire
 from adapters.wechat.notify import PATH, SIZE_MAX
 from domain.errors import OrderNotFound, RefundConflict, RefundNotAllowed
@@ -267,11 +268,11 @@ class SlowStore(MemoryStore):
     asked: asyncio.Event = field(factory=asyncio.Event)
     let_go: asyncio.Event = field(factory=asyncio.Event)
 
-    async def save(self, order, answer=None):
+    async def save(self, order, answer=None, quote=None):
         if order.version > 1:
             self.asked.set()
             await self.let_go.wait()
-        await super().save(order, answer)
+        await super().save(order, answer, quote)
 
 
 async def test_the_answer_waits_for_the_store(open_till):
@@ -287,16 +288,20 @@ async def test_the_answer_waits_for_the_store(open_till):
 
 
 @define
-class BrokenStore(MemoryStore):
-    broken: bool = False
-
-    async def save(self, order, answer=None):
-        if self.broken:
-            raise RuntimeError("disk full at /secret/path")
-        await super().save(order, answer)
-
+class BrokenFailures(MemoryFailures):
     async def keep(self, failure):
         raise RuntimeError(f"disk full at /secret/path, no room for {failure.kind}")
+
+
+@define
+class BrokenStore(MemoryStore):
+    broken: bool = False
+    failures: MemoryFailures = field(factory=BrokenFailures)
+
+    async def save(self, order, answer=None, quote=None):
+        if self.broken:
+            raise RuntimeError("disk full at /secret/path")
+        await super().save(order, answer, quote)
 
 
 async def test_when_the_store_breaks_wechat_is_asked_to_repeat(open_till, caplog):

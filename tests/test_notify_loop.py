@@ -9,6 +9,7 @@ from adapters.store.memory import MemoryStore
 from adapters.wechat.notices import V2Notices, V3Notices
 from adapters.wechat.notify import PATH, Notify
 from adapters.wechat.simulator.orders import Form, RefundRequest
+from application.failures import FailureBook
 from application.payments import Payments
 from domain.order import Status
 from domain.trade import RefundStatus
@@ -43,7 +44,7 @@ class Loop:
         )
         self.notify = Notify(
             payments=payments,
-            orders=self.store,
+            failures=FailureBook(self.store.failures, self.world.clock),
             refunds=self.ear,
             clock=self.world.clock,
             v2=V2Notices(gateway.merchant, payments),
@@ -97,7 +98,7 @@ async def test_a_notification_that_went_wrong_comes_again(loop, kind):
     assert loop.status(order) is Status.PENDING
     await loop.world.ahead(minutes=2)
     assert loop.status(order) is Status.PAID
-    assert loop.store.kept == {}
+    assert not any(failure.is_alarm for failure in loop.store.failures.kept.values())
 
 
 async def test_a_notification_that_comes_twice_is_one_payment(loop):
@@ -117,7 +118,8 @@ async def test_a_rightly_signed_lie_pays_nothing(loop, lie):
     order = await loop.world.placed()
     await loop.pays(order)
     assert loop.status(order) is Status.PENDING
-    (failure,) = loop.store.kept.values()
+    (failure,) = loop.store.failures.kept.values()
+    assert failure.is_alarm
     assert failure.kind == f"notify.{loop.world.version}"
     await loop.world.ahead(minutes=1)
     assert loop.status(order) is Status.PAID

@@ -20,6 +20,17 @@ def test_a_refused_question_does_not_put_off_the_next():
     assert [pace.may("PAY001", NOW + half * step) for step in range(5)] == [True, False, True, False, True]
 
 
+def test_what_was_asked_last_is_remembered_longest():
+    pace = Pace()
+    for number in range(REMEMBERED_MAX):
+        pace.may(f"PAY{number}", NOW)
+    later = NOW + ASK_INTERVAL
+    assert pace.may("PAY0", later)
+    assert pace.may("one more", later)
+    assert not pace.may("PAY0", later)
+    assert pace.may("PAY1", later)  # forgotten in its place
+
+
 def test_what_is_remembered_of_the_pace_is_bounded():
     pace = Pace()
     for number in range(REMEMBERED_MAX + 5):

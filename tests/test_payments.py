@@ -176,6 +176,7 @@ async def test_the_same_word_many_times_is_one_payment_and_one_event(payments, s
     assert await payments.find("PAY001") == answers[0] == answers[4] == shelf.rows["PAY001"]
     assert shelf.names == ["order.created", "order.paid"]
     assert shelf.events[-1].cause == "notify 0"
+    assert [order.events for order in answers] == [()] * 5  # what is stored is no news any more
 
 
 async def test_word_on_an_order_nobody_knows_is_not_found(payments):
@@ -204,12 +205,12 @@ async def test_a_lost_race_is_run_again_on_the_newer_order(payments, shelf, race
     assert shelf.names == ["order.created", "order.cancelled", "order.paid_late"]
 
 
-async def test_after_twenty_lost_races_the_caller_may_come_again(payments, shelf):
+async def test_after_a_hundred_lost_races_the_caller_may_come_again(payments, shelf):
     await payments.create(TEA, "api")
-    shelf.races, shelf.saves = 20, 0
+    shelf.races, shelf.saves = 100, 0
     with pytest.raises(Busy, match="PAY001 keeps changing"):
         await payments.record(a_trade(), "notify")
-    assert shelf.saves == 20
+    assert shelf.saves == 100
     assert (await payments.record(a_trade(), "notify")).status is Status.PAID
 
 

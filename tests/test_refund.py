@@ -351,3 +351,25 @@ def test_a_refund_is_of_whole_fen(refund_fee, refusal):
     with pytest.raises(refusal) as refused:
         a_refund(refund_fee)
     assert refused.value.field == "refund_fee"
+
+
+def test_a_refund_given_up_here_is_open_again_when_wechat_speaks_of_it():
+    """R34: of two calls under one number, one may be refused and the other taken."""
+    order = promised(a_paid_order(), 60).refund_refused("R1", "refused", NOW, "job")
+    assert order.refund("R1").is_given_up
+    order = told(order, "SUCCESS", "R1", refund_fee=60)
+    assert (order.refund("R1").refund_status, order.refund("R1").failure) == ("SUCCESS", "")
+    assert order.refundable_fee == 40
+
+
+def test_a_refund_given_up_here_is_not_open_again_where_its_money_was_promised_anew():
+    order = promised(a_paid_order(), 60).refund_refused("R1", "refused", NOW, "job")
+    order = promised(order, 60, "R2")
+    with pytest.raises(RefundConflict):
+        told(order, "PROCESSING", "R1", refund_fee=60)
+
+
+def test_a_refund_that_wechat_itself_closed_stays_closed():
+    order = told(promised(a_paid_order(), 60), "CLOSED", "R1", refund_fee=60)
+    with pytest.raises(RefundConflict):
+        told(order, "SUCCESS", "R1", refund_fee=60)

@@ -1,6 +1,7 @@
 """The control API, the payer's phone and code2session."""
 
 import base64
+from datetime import timedelta
 
 import pytest
 
@@ -112,6 +113,19 @@ async def test_orders_are_shown_as_they_are():
         (one,) = (await shop.sim("orders?out_trade_no=NUMBER3"))["orders"]
         assert (one["total_fee"], one["openid"], one["attach"]) == (100, OPENID, "a")
         assert one["paid_at"] == START.isoformat()
+
+
+async def test_wechat_s_clock_can_disagree_with_the_caller_s():
+    """R5: on the wire alone, in Date and in signatures; the calendar stays."""
+    async with merchant() as shop:
+        told = await shop.sim("clock", {"skew_seconds": -90})
+        assert told == {"now": START.isoformat(), "wire_now": (START - timedelta(seconds=90)).isoformat()}
+        _, _, headers, _ = await shop.query_v3()
+        assert headers["Date"] == "Tue, 02 Jan 2024 03:02:35 GMT"
+        assert int(headers["Wechatpay-Timestamp"]) == int(START.timestamp()) - 90
+        await shop.sim("clock", {"skew_seconds": "much"}, status=400)
+        await shop.sim("reset", {})
+        assert (await shop.sim("clock"))["wire_now"] == START.isoformat()
 
 
 async def test_the_clock_moves_ahead_and_never_back():

@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from application.ports import Failure, Position
+from application.ports import Position
 from domain.errors import OrderNotFound, PaymentError, RefundNumberReused, StaleOrder
 from domain.order import Order, Placement, Status
 from domain.refund import Refund
@@ -239,21 +239,6 @@ def test_the_counts_are_what_counting_would_give(store, runner, steps):
     counted = runner.run(walk())
     after = runner.run(store.orders.counts())
     assert {status: after[status] - before[status] for status in Status} == {s: counted[s] for s in Status}
-
-
-async def test_the_same_failure_is_counted_and_not_stored_again(store):
-    failure = Failure(
-        kind="notify.v3", code="FEE_MISMATCH", detail="a", out_trade_no="PAY001", evidence="{}", at=NOW
-    )
-    later = evolve(failure, detail="b", evidence="[]", at=NOW + timedelta(seconds=1))
-    await store.orders.keep(failure)
-    await store.orders.keep(later)
-    await store.orders.keep(evolve(failure, out_trade_no="PAY002"))
-    assert list(await store.orders.failures(10)) == [
-        evolve(later, count=2),
-        evolve(failure, out_trade_no="PAY002"),
-    ]
-    assert len(await store.orders.failures(1)) == 1
 
 
 async def test_a_store_that_answers_passes_its_check(store):

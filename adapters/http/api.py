@@ -3,13 +3,14 @@
 from datetime import datetime
 
 import msgspec
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from msgspec import UNSET
 
 from adapters.http.address import client_address
 from adapters.http.cursor import read_cursor, write_cursor
-from adapters.http.errors import InvalidCursor
+from adapters.http.errors import InvalidCursor, TooManyRequests
 from adapters.http.idempotency import Turns, keyed, rendered
+from adapters.http.quotes import Quotes
 from adapters.http.routes import Call, Rendered, Route, Who
 from adapters.http.shapes import (
     CreatedView,
@@ -22,6 +23,15 @@ from adapters.http.shapes import (
     StatsView,
     Success,
     TradeView,
+)
+from application.access import (
+    OpenidMismatch,
+    QuoteExpired,
+    QuoteInvalid,
+    QuoteMismatch,
+    QuoteRequired,
+    QuoteUsed,
+    Scope,
 )
 from application.answers import KeyReused, KeyTaken
 from application.errors import Busy, StoreUnavailable, WechatRefused, WechatSilent
@@ -51,6 +61,12 @@ CREATE_REFUSALS = (
     InvalidAttach,
     InvalidOpenid,
     InvalidExpiry,
+    OpenidMismatch,
+    QuoteRequired,
+    QuoteInvalid,
+    QuoteExpired,
+    QuoteMismatch,
+    QuoteUsed,
     KeyReused,
     KeyTaken,
     StaleOrder,
@@ -60,6 +76,7 @@ CREATE_REFUSALS = (
     FeeMismatch,
     PayeeMismatch,
     TradeConflict,
+    TooManyRequests,
     Busy,
     WechatRefused,
     StoreUnavailable,
@@ -74,6 +91,8 @@ class PaymentApi:
 
     payments: Payments
     turns: Turns = field(factory=Turns)
+    # Without a secret: then payers can't order, and others' quotes are not read.
+    quotes: Quotes = Factory(lambda self: Quotes(clock=self._now), takes_self=True)
 
     def routes(self) -> tuple[Route, ...]:
         """The four JSON calls; WeChat's notifications are not JSON calls of ours."""
@@ -97,16 +116,19 @@ class PaymentApi:
                 path="/api/wechat/pay/create",
                 who=Who.PAYER | Who.BACKEND,
                 handler=self.create,
+                scope=Scope.PAY,
                 summary="创建支付订单",
                 body=CreateOrder,
                 answer=Success[CreatedView],
                 refusals=CREATE_REFUSALS,
+                idempotent=True,
             ),
             Route(
                 method="GET",
                 path="/api/wechat/pay/query/{out_trade_no}",
                 who=Who.PAYER | Who.BACKEND,
                 handler=self.query,
+                scope=Scope.READ,
                 summary="查询支付状态",
                 parameters=OneOrder,
                 answer=Success[TradeView],
@@ -117,6 +139,7 @@ class PaymentApi:
                 path="/api/wechat/pay/orders/{openid}",
                 who=Who.PAYER | Who.BACKEND,
                 handler=self.orders,
+                scope=Scope.READ,
                 summary="获取用户订单列表",
                 parameters=OrdersOf,
                 answer=OrdersAnswer,
@@ -124,9 +147,17 @@ class PaymentApi:
             ),
         )
 
+    def _now(self) -> datetime:
+        return self.payments.clock()
+
     async def create(self, call: Call[CreateOrder, None]) -> Success[CreatedView] | Rendered:
-        """Place an order and hand out what the payer needs to pay it; with an Idempotency-Key, once."""
+        """Place an order and hand out what the payer needs to pay it; with an Idempotency-Key, once.
+
+        A payer orders in no other's name (R20), and at the price of the shop's quote (R9).
+        """
         wish = call.body
+        if call.caller.openid not in {None, wish.openid}:
+            raise OpenidMismatch("the token is another payer's")
         new = NewOrder(
             openid=wish.openid,
             total_fee=wish.total_fee,
@@ -134,6 +165,7 @@ class PaymentApi:
             attach=wish.attach or "",
             expire_minutes=wish.expire_minutes,
             client_ip=client_address(call.request),
+            quoting=lambda: self.quotes.check(wish, call.caller),
         )
         key = keyed(call, lambda checkout: Success(data=created_view(checkout)))
         if key is not None:
@@ -151,11 +183,12 @@ class PaymentApi:
         if not OUT_TRADE_NO.match(out_trade_no):
             raise OrderNotFound("no order has a number like that")
         call.trace.out_trade_no = out_trade_no
-        return Success(data=trade_view(await self.payments.query(out_trade_no)))
+        return Success(data=trade_view(await self.payments.query(out_trade_no, call.caller.openid)))
 
     async def orders(self, call: Call[None, OrdersOf]) -> OrdersAnswer:
         """One page of a payer's orders. Raises InvalidOpenid or InvalidCursor."""
         wish = call.parameters
+        call.caller.check_own(wish.openid)
         valid_openid(None, None, wish.openid)
         page = await self.payments.orders_of(
             wish.openid,

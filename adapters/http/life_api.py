@@ -23,6 +23,7 @@ from adapters.http.shapes_life import (
     WhichLetters,
     WhichRefunds,
 )
+from application.access import Scope
 from application.answers import KeyReused, KeyTaken
 from application.errors import Busy, StoreUnavailable, WechatRefused, WechatSilent
 from application.outbox import Delivery, Letter, LetterState, Outbox
@@ -56,6 +57,7 @@ class OrderLifeApi:
                 path="/api/wechat/pay/pay/{out_trade_no}",
                 who=Who.PAYER | Who.BACKEND,
                 handler=self.pay,
+                scope=Scope.PAY,
                 summary="继续支付未完成的订单",
                 parameters=OneOrder,
                 answer=Success[CreatedView],
@@ -66,6 +68,7 @@ class OrderLifeApi:
                 path="/api/wechat/pay/close/{out_trade_no}",
                 who=Who.PAYER | Who.BACKEND,
                 handler=self.close,
+                scope=Scope.PAY,
                 summary="关闭订单",
                 parameters=OneOrder,
                 answer=Success[TradeView],
@@ -76,6 +79,7 @@ class OrderLifeApi:
                 path="/api/wechat/pay/history/{out_trade_no}",
                 who=Who.OPERATOR | Who.BACKEND,
                 handler=self.history,
+                scope=Scope.READ,
                 summary="订单的全部经过",
                 parameters=OneOrder,
                 answer=Success[HistoryView],
@@ -86,12 +90,14 @@ class OrderLifeApi:
     async def pay(self, call: Call[None, OneOrder]) -> Success[CreatedView]:
         """The payer comes back: the same order, with what is needed to pay it."""
         number = _order_number(call)
-        return Success(data=created_view(await self.payments.pay(number, call.cause)))
+        checkout = await self.payments.pay(number, call.cause, openid=call.caller.openid)
+        return Success(data=created_view(checkout))
 
     async def close(self, call: Call[None, OneOrder]) -> Success[TradeView]:
         """Close at WeChat first, then here; a paid order answers ORDER_PAID."""
         number = _order_number(call)
-        return Success(data=trade_view(await self.payments.close(number, call.cause)))
+        order = await self.payments.close(number, call.cause, openid=call.caller.openid)
+        return Success(data=trade_view(order))
 
     async def history(self, call: Call[None, OneOrder]) -> Success[HistoryView]:
         """Each step with its cause, the evidence, and what the shop was told of it."""
@@ -120,16 +126,19 @@ class RefundApi:
                 path="/api/wechat/pay/refund",
                 who=Who.OPERATOR | Who.BACKEND,
                 handler=self.ask,
+                scope=Scope.REFUND,
                 summary="申请退款",
                 body=AskRefund,
                 answer=refund,
                 refusals=ASK_REFUSALS,
+                idempotent=True,
             ),
             Route(
                 method="GET",
                 path="/api/wechat/pay/refund/{out_refund_no}",
                 who=Who.OPERATOR | Who.BACKEND,
                 handler=self.find,
+                scope=Scope.READ,
                 summary="查询退款",
                 parameters=OneRefund,
                 answer=refund,

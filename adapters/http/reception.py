@@ -5,23 +5,25 @@ from collections.abc import Callable
 from time import perf_counter
 
 from aiohttp import web
-from attrs import frozen
+from attrs import field, frozen
 
+from adapters.http.address import client_address
 from adapters.http.cors import Cors
 from adapters.http.errors import (
     MESSAGE,
-    RETRY_AFTER,
     BadRequest,
     BodyTooLarge,
     InternalError,
     MethodNotAllowed,
     explained,
     is_listed,
+    retry_after,
     status_of,
 )
-from adapters.http.serving import Handler, json_answer
+from adapters.http.serving import Handler, dress, json_answer
 from adapters.http.trace import TRACE, Trace, given_request_id
 from application.errors import WechatRefused, WechatSilent
+from application.observer import Observer
 from domain.errors import Discrepancy, PaymentError, Unknown
 
 log = logging.getLogger("minitill.http")
@@ -35,6 +37,7 @@ class Reception:
 
     new_request_id: Callable[[], str]
     cors: Cors
+    observer: Observer = field(factory=Observer)
 
     @web.middleware
     async def refusals(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -52,25 +55,32 @@ class Reception:
         else:
             return response
         finally:
-            log.info(
-                "%s %s %d %.1fms request_id=%s caller=%s code=%s out_trade_no=%s",
-                request.method,
-                template(request),
-                status,
-                (perf_counter() - started) * 1000,
-                trace.request_id,
-                trace.caller,
-                trace.code,
-                trace.out_trade_no,
-            )
+            self._told(request, status, perf_counter() - started, trace)
 
     async def stamp(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add to every answer, streams and errors included, what all of them carry."""
         trace = TRACE.get()
         if trace:
             response.headers["X-Request-Id"] = trace.request_id
-        response.headers["Server"] = "minitill"
+        dress(response.headers)
         self.cors.stamp(request, response)
+
+    def _told(self, request: web.Request, status: int, seconds: float, trace: Trace) -> None:
+        """The request's one line, each fact under a name of its own; never a query, a header or a body."""
+        route = template(request)
+        self.observer.served(request.method, route, status, seconds)
+        facts = {
+            "request_id": trace.request_id,
+            "method": request.method,
+            "route": route,
+            "status": status,
+            "client": client_address(request),
+            "caller": trace.caller,
+            "code": trace.code,
+            "out_trade_no": trace.out_trade_no,
+            "milliseconds": round(seconds * 1000, 1),
+        }
+        log.info("%s %s %d", request.method, route, status, extra=facts)
 
     async def _served(self, request: web.Request, handler: Handler, trace: Trace) -> web.StreamResponse:
         try:
@@ -100,8 +110,10 @@ def refused(refusal: PaymentError, trace: Trace) -> web.Response:
         response = web.Response(text=MESSAGE[refusal.code], status=status)
     else:
         response = json_answer(explained(refusal, trace.request_id), status)
-    if refusal.code in RETRY_AFTER:
-        response.headers["Retry-After"] = RETRY_AFTER[refusal.code]
+    if wait := retry_after(refusal):
+        response.headers["Retry-After"] = wait
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

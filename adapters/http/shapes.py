@@ -50,6 +50,13 @@ class CreateOrder(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
         int | None,
         described("多少分钟内可以支付", minimum=EXPIRE_MINUTES_MIN, maximum=EXPIRE_MINUTES_MAX),
     ] = None
+    quote: Annotated[str | None, described("商家后台签名的报价（JWT，HS256）；付款人下单时必填")] = None
+
+
+class Login(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A payer who logs in."""
+
+    code: Annotated[str, described("wx.login得到的code", minLength=1, maxLength=128)]
 
 
 # Parameters: those the path names come from the path, the others from the query.
@@ -89,6 +96,14 @@ class PayParams(Struct, frozen=True, kw_only=True, rename="camel"):
     package: str
     sign_type: str
     pay_sign: str
+
+
+class LoginView(Struct, frozen=True, kw_only=True):
+    """Who the payer is, and the token that says so."""
+
+    openid: Openid
+    token: Annotated[str, described("登录凭证，放在请求头 Authorization: Bearer 之后")]
+    expires_in: Annotated[int, described("凭证有效期，单位：秒", minimum=1)]
 
 
 class CreatedView(Struct, frozen=True, kw_only=True):

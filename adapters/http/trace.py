@@ -35,6 +35,12 @@ def current() -> Trace:
     return TRACE.get() or Trace("-")
 
 
+def note(code: str, out_trade_no: str) -> None:
+    """What a route that answers in its own words tells of itself; '' where there is nothing to tell."""
+    trace = current()
+    trace.code, trace.out_trade_no = code or trace.code, out_trade_no or trace.out_trade_no
+
+
 def given_request_id(request: web.Request) -> str:
     """The caller's own X-Request-Id if it is safe to log and to send back, else ''."""
     given = request.headers.get("X-Request-Id", "")

@@ -9,11 +9,14 @@ from datetime import datetime, timedelta
 
 from attrs import Factory, define, evolve
 
+from adapters.store.memory_failures import MemoryFailures
+from adapters.store.memory_keys import MemoryKeys
+from application.access import Quote, QuoteUsed
 from application.agenda import LEASE, Agenda, DueOrder, DueRefund, first_check, first_look
 from application.answers import Answer, Answers, KeyTaken
 from application.jobs import JobBook, Ran, Round
 from application.outbox import Delivery, Letter, LetterState, Outbox
-from application.ports import Failure, Orders, Position
+from application.ports import Orders, Position
 from domain.errors import OrderNotFound, RefundNotFound, RefundNumberReused, StaleOrder
 from domain.events import Event
 from domain.order import Order, Status
@@ -38,7 +41,9 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
     listening: bool = False
     rows: dict[str, Order] = Factory(dict)
     events: list[Event] = Factory(list)
-    kept: dict[tuple[str, str, str], Failure] = Factory(dict)
+    failures: MemoryFailures = Factory(MemoryFailures)
+    keys: MemoryKeys = Factory(MemoryKeys)
+    quotes: set[str] = Factory(set)
     answered: dict[tuple[str, str], Answer] = Factory(dict)
     looks: dict[str, Appointment] = Factory(dict)
     checks: dict[str, Appointment] = Factory(dict)
@@ -64,7 +69,7 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
             raise OrderNotFound(out_trade_no)
         return self.rows[out_trade_no]
 
-    async def save(self, order: Order, answer: Answer | None = None) -> None:
+    async def save(self, order: Order, answer: Answer | None = None, quote: Quote | None = None) -> None:
         if not order.events:
             return
         row = self.rows.get(order.out_trade_no)
@@ -74,6 +79,12 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
         if taken:
             raise RefundNumberReused(f"{min(taken)} belongs to another order")
         if answer is not None:
+            self._check_taken(answer)
+        if quote is not None:
+            if quote.id in self.quotes:
+                raise QuoteUsed("an order was made by this quote")
+            self.quotes.add(quote.id)
+        if answer is not None:
             self._remember(answer)
         self.rows[order.out_trade_no] = evolve(order, events=())
         self.events.extend(order.events)
@@ -81,6 +92,9 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
         if self.listening:
             for event in order.events:
                 self._post(event)
+
+    async def is_quote_used(self, quote_id: str) -> bool:
+        return quote_id in self.quotes
 
     async def find_refund(self, out_refund_no: str) -> Order:
         for order in self.rows.values():
@@ -113,14 +127,6 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
     async def counts(self) -> Mapping[Status, int]:
         counted = Counter(order.status for order in self.rows.values())
         return {status: counted[status] for status in Status}
-
-    async def keep(self, failure: Failure) -> None:
-        key = (failure.kind, failure.code, failure.out_trade_no)
-        known = self.kept.pop(key, None)
-        self.kept[key] = evolve(failure, count=known.count + 1 if known else 1)
-
-    async def failures(self, limit: int) -> Sequence[Failure]:
-        return sorted(self.kept.values(), key=lambda failure: failure.at, reverse=True)[:limit]
 
     async def check(self) -> None:
         return
@@ -163,6 +169,9 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
 
     async def oldest_pending(self) -> datetime | None:
         return min((o.created_at for o in self.rows.values() if o.status is Status.PENDING), default=None)
+
+    async def unanswered(self, limit: int) -> Sequence[datetime]:
+        return sorted(o.created_at for o in self.rows.values() if o.is_unanswered)[:limit]
 
     # -- outbox ----------------------------------------------------------------------------
 
@@ -232,10 +241,14 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
     def _refund_numbers(self) -> set[str]:
         return {r.out_refund_no for order in self.rows.values() for r in order.refunds}
 
-    def _remember(self, answer: Answer) -> None:
+    def _check_taken(self, answer: Answer) -> Answer | None:
         known = self.answered.get((answer.caller, answer.key))
         if known is not None and (known.status or not answer.status or known.number != answer.number):
             raise KeyTaken(f"the key of {answer.number} has another answer")
+        return known
+
+    def _remember(self, answer: Answer) -> None:
+        known = self._check_taken(answer)
         if known is not None:
             answer = evolve(answer, request_hash=known.request_hash)
         self.answered[answer.caller, answer.key] = answer

@@ -27,6 +27,10 @@ POSTPONE_REFUND = (
     "UPDATE refunds SET check_at = :until WHERE out_refund_no = :out_refund_no AND check_at IS NOT NULL"
 )
 OLDEST_PENDING = "SELECT created_at FROM orders WHERE look_at IS NOT NULL ORDER BY created_at LIMIT 1"
+UNANSWERED = (
+    "SELECT created_at FROM orders WHERE look_at IS NOT NULL AND prepay_id = ''"
+    " ORDER BY created_at LIMIT :limit"
+)
 
 
 @frozen
@@ -61,6 +65,10 @@ class SqlAgenda(Agenda):
         for (created_at,) in await self.engine.read(OLDEST_PENDING, {}):
             return moment(created_at)
         return None
+
+    async def unanswered(self, limit: int) -> Sequence[datetime]:
+        rows = await self.engine.read(UNANSWERED, {"limit": limit})
+        return [moment(created_at) for (created_at,) in rows]
 
     async def _claim(self, statement: str, now: datetime, limit: int) -> Sequence[Row]:
         values = {"now": micros(now), "until": micros(now + LEASE), "limit": limit}

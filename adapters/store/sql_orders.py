@@ -8,9 +8,11 @@ from attrs import fields, frozen
 
 from adapters.store.engine import Engine, Step, maybe_micros, maybe_moment, micros, moment
 from adapters.store.sql_answers import remember
+from adapters.store.sql_keys import IS_QUOTE_USED, use_quote
+from application.access import Quote
 from application.agenda import first_check, first_look
 from application.answers import Answer
-from application.ports import Failure, Orders, Position
+from application.ports import Orders, Position
 from domain.errors import OrderNotFound, RefundNotFound, RefundNumberReused, StaleOrder
 from domain.events import Event
 from domain.order import Order, Placement, Status
@@ -76,15 +78,6 @@ HISTORY = (
 COUNT_UP = "UPDATE counters SET orders = orders + 1 WHERE status = :status"
 COUNT_DOWN = "UPDATE counters SET orders = orders - 1 WHERE status = :status"
 COUNTS = "SELECT status, orders FROM counters"
-KEEP = (
-    "INSERT INTO failures (kind, code, out_trade_no, detail, evidence, at, count)"
-    " VALUES (:kind, :code, :out_trade_no, :detail, :evidence, :at, 1)"
-    " ON CONFLICT (kind, code, out_trade_no) DO UPDATE SET detail = excluded.detail,"
-    " evidence = excluded.evidence, at = excluded.at, count = failures.count + 1"
-)
-FAILURES = (
-    "SELECT kind, code, out_trade_no, detail, evidence, at, count FROM failures ORDER BY at DESC LIMIT :limit"
-)
 NEWEST_FIRST = "created_at DESC, out_trade_no DESC"
 OF_OPENID = "openid = :openid"
 OF_STATUS = " AND status = :status"
@@ -122,10 +115,17 @@ class SqlOrders(Orders):
             return order
         raise OrderNotFound(out_trade_no)
 
-    async def save(self, order: Order, answer: Answer | None = None) -> None:
+    async def save(self, order: Order, answer: Answer | None = None, quote: Quote | None = None) -> None:
         if order.events:
             steps = save(order, listening=self.listening)
-            await self.engine.write([*steps, remember(answer)] if answer else steps)
+            if answer is not None:
+                steps.append(remember(answer))
+            if quote is not None:
+                steps += use_quote(quote, order.out_trade_no, order.events[-1].at)
+            await self.engine.write(steps)
+
+    async def is_quote_used(self, quote_id: str) -> bool:
+        return bool(await self.engine.read(IS_QUOTE_USED, {"id": quote_id}))
 
     async def find_refund(self, out_refund_no: str) -> Order:
         for (out_trade_no,) in await self.engine.read(FIND_REFUND, {"out_refund_no": out_refund_no}):
@@ -160,12 +160,6 @@ class SqlOrders(Orders):
     async def counts(self) -> Mapping[Status, int]:
         return {Status(status): orders for status, orders in await self.engine.read(COUNTS, {})}
 
-    async def keep(self, failure: Failure) -> None:
-        await self.engine.write(keep(failure))
-
-    async def failures(self, limit: int) -> Sequence[Failure]:
-        return [failure_of(row) for row in await self.engine.read(FAILURES, {"limit": limit})]
-
     async def check(self) -> None:
         await self.counts()
 
@@ -196,19 +190,6 @@ def save(order: Order, *, listening: bool) -> list[Step]:
         if was is not None:
             steps.append(Step(COUNT_DOWN, {"status": was}))
     return steps
-
-
-def keep(failure: Failure) -> list[Step]:
-    """Everything that `Orders.keep` writes."""
-    values = {
-        "kind": failure.kind,
-        "code": failure.code,
-        "out_trade_no": failure.out_trade_no,
-        "detail": failure.detail,
-        "evidence": failure.evidence,
-        "at": micros(failure.at),
-    }
-    return [Step(KEEP, values)]
 
 
 def of_openid(
@@ -324,17 +305,4 @@ def _refund_of(row: Sequence[Any]) -> Refund:
         success_at=maybe_moment(success_at),
         failure=failure,
         foreign=bool(elsewhere),
-    )
-
-
-def failure_of(row: Sequence[Any]) -> Failure:
-    kind, code, out_trade_no, detail, evidence, at, count = row
-    return Failure(
-        kind=kind,
-        code=code,
-        out_trade_no=out_trade_no,
-        detail=detail,
-        evidence=evidence,
-        at=moment(at),
-        count=count,
     )

@@ -15,7 +15,9 @@ from adapters.store import schema
 from adapters.store.engine import Engine, Row, Step, micros
 from adapters.store.sql_agenda import SqlAgenda
 from adapters.store.sql_answers import SqlAnswers
+from adapters.store.sql_failures import SqlFailures
 from adapters.store.sql_jobs import SqlJobs
+from adapters.store.sql_keys import SqlKeys
 from adapters.store.sql_orders import SqlOrders
 from adapters.store.sql_outbox import SqlOutbox
 from application.errors import StoreUnavailable
@@ -182,6 +184,8 @@ class SqliteStore:
     agenda: SqlAgenda
     outbox: SqlOutbox
     jobs: SqlJobs
+    failures: SqlFailures
+    keys: SqlKeys
 
     @classmethod
     async def open(cls, path: Path, *, migrate: bool = True, listening: bool = False) -> Self:
@@ -206,7 +210,14 @@ class SqliteStore:
         engine = SqliteEngine(writer, reader, GroupCommit(writer))
         orders = SqlOrders(engine, listening)
         return cls(
-            engine, orders, SqlAnswers(engine), SqlAgenda(engine, orders), SqlOutbox(engine), SqlJobs(engine)
+            engine,
+            orders,
+            SqlAnswers(engine),
+            SqlAgenda(engine, orders),
+            SqlOutbox(engine),
+            SqlJobs(engine),
+            SqlFailures(engine),
+            SqlKeys(engine),
         )
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from adapters.wechat.errors import Call, canonical, report
 from adapters.wechat.merchant import Merchant
 from adapters.wechat.v3_wire import PUBLIC_KEY_PREFIX, KeyRing, PlatformKey, Rejected
 from adapters.wechat.v3_words import refusal_of
+from adapters.wechat.watch import Watch
 from application.ports import Clock, Refused, Unknown
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ TARGET = "/v3/certificates"
 REFRESH_EVERY = timedelta(hours=12)  # new certificates are listed 24 h before use (v3.md section 5)
 ASK_AGAIN = timedelta(hours=1)  # at most once an hour for serials nobody knows …
 ASK_AGAIN_AFTER_FAILURE = timedelta(minutes=1)  # … unless the last download did not work
+UNKNOWN_SERIAL = "unknown"  # whatever serial a stranger names: it would fill every list it is put on
 
 Nonce = Callable[[], str]  # 32 letters and digits that nobody can guess
 
@@ -39,6 +41,7 @@ class Certificates:
     folder: Path
     clock: Clock
     nonce: Nonce
+    watch: Watch = field(factory=Watch)
     ring: KeyRing = field(init=False)
     refreshed_at: datetime | None = field(default=None, init=False)
     _asked_at: datetime | None = field(default=None, init=False)
@@ -82,6 +85,22 @@ class Certificates:
         An unknown certificate serial is worth one download, at a bounded pace.
         """
         try:
+            serial = await self._check(headers, body)
+        except Rejected as rejected:
+            self.watch.observer.verified("v3", rejected.reason, self.serial_named(headers))
+            raise
+        self.watch.observer.verified("v3", "ok", serial)
+        return serial
+
+    def serial_named(self, headers: Mapping[str, str]) -> str:
+        """The serial that a message names, if it is one of a key we hold; else "unknown", or '' for none."""
+        lowered = {name.lower(): value for name, value in headers.items()}
+        serial = lowered.get("wechatpay-serial", "")
+        key = self.ring.keys.get(v3_wire.canonical(serial))
+        return key.serial if key else UNKNOWN_SERIAL if serial else ""
+
+    async def _check(self, headers: Mapping[str, str], body: bytes) -> str:
+        try:
             return v3_wire.check(headers, body, self.ring, self.clock())
         except Rejected as rejected:
             if rejected.reason != "serial":
@@ -106,9 +125,7 @@ class Certificates:
 
     async def _refresh(self) -> KeyRing | Refused | Unknown:
         self._asked_at = self.clock()
-        answer = await self.client.repeat(self._download)
-        if isinstance(answer, Refused) and _none_there(answer) and self.merchant.public_key is not None:
-            answer = []
+        answer = await self.watch.over(Call.CERTIFICATES, "-", self._listed())
         if isinstance(answer, Refused | Unknown):
             return report(Call.CERTIFICATES, "-", answer)
         now = self.clock()
@@ -133,6 +150,12 @@ class Certificates:
         worked = self.refreshed_at is not None and self.refreshed_at >= self._asked_at
         pause = ASK_AGAIN if worked else ASK_AGAIN_AFTER_FAILURE
         return not self._asked_at <= now < self._asked_at + pause
+
+    async def _listed(self) -> Sequence[PlatformKey] | Refused | Unknown:
+        answer = await self.client.repeat(self._download)
+        if isinstance(answer, Refused) and _none_there(answer) and self.merchant.public_key is not None:
+            return []
+        return answer
 
     async def _download(self) -> Sequence[PlatformKey] | Refused | Unknown:
         headers = self.request_headers("GET", TARGET, b"")

@@ -6,6 +6,7 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,6 +57,16 @@ class RawAnswer:
     def request_id(self) -> str:
         """V3's Request-ID; empty in V2."""
         return self.headers.get("Request-ID", "")
+
+
+@define
+class Exchange:
+    """What came back last while one call was watched: for the evidence, should the call fail."""
+
+    answer: RawAnswer | None = None
+
+
+EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
 @define
@@ -187,7 +198,10 @@ class Client:
             if answer is None:
                 response.close()
                 return Unknown(why=f"the answer is larger than {ANSWER_BYTES_MAX} bytes")
-            return RawAnswer(response.status, response.headers, answer)
+            raw = RawAnswer(response.status, response.headers, answer)
+            if watched := EXCHANGE.get():
+                watched.answer = raw
+            return raw
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

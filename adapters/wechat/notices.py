@@ -41,6 +41,7 @@ class NotTaken(Exception):
         detail: str = "",
         evidence: str = "",
         out_trade_no: str = "",
+        serial: str = "",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -49,6 +50,7 @@ class NotTaken(Exception):
         self.detail = detail
         self.evidence = evidence
         self.out_trade_no = out_trade_no
+        self.serial = serial  # of a key we hold, or "unknown"
 
 
 @frozen(kw_only=True)
@@ -59,6 +61,7 @@ class News:
     cause: str = ""
     signed: bool = True
     known: Order | None = None  # the order, if it was read on the way
+    serial: str = ""  # of the key that signed, in V3
 
 
 class Notices(Protocol):
@@ -150,21 +153,23 @@ class V3Notices(Notices):
         if not self.merchant.speaks_v3:
             raise NotTaken("no_key", status=500, level=logging.ERROR, detail="V3's keys are missing")
         try:
-            await self.certificates.check(headers, body)
+            serial = await self.certificates.check(headers, body)
         except Rejected as rejected:
             # A probe only wants to see whether we verify: no alarm (R26).
             level = logging.INFO if rejected.reason == "probe" else logging.WARNING
-            raise NotTaken(rejected.reason, status=401, level=level) from None
+            serial = self.certificates.serial_named(headers)
+            raise NotTaken(rejected.reason, status=401, level=level, serial=serial) from None
         try:
             envelope = v3_words.parse(body)
             event_id, event_type = v3_words.text(envelope, "id"), v3_words.text(envelope, "event_type")
             if not event_type.startswith(("TRANSACTION.", "REFUND.")):
                 log.warning("notify v3 %s: %s is new to us", one_line(event_id), one_line(event_type))
-                return News(word=None, cause="an event of an unknown type")
+                return News(word=None, cause="an event of an unknown type", serial=serial)
             resource = self._open(v3_words.part(envelope, "resource"))
         except Unreadable as error:
             raise _unreadable(error, cut(body.decode(errors="replace"))) from None
-        return News(word=_word(event_type, resource), cause=f"notify v3 {event_id[:CAUSE_MAX]}")
+        cause = f"notify v3 {event_id[:CAUSE_MAX]}"
+        return News(word=_word(event_type, resource), cause=cause, serial=serial)
 
     def taken(self) -> web.Response:
         return web.Response(status=204)

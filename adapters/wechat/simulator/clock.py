@@ -1,8 +1,9 @@
 """The simulator's time, and what is to be done at which moment of it.
 
 There are two readings. `wire_now` is the time both sides of the wire share: signatures carry it and are
-checked against it, so a client with a right clock is understood whatever happens here. `now` is
-WeChat's calendar, which `advance` moves ahead: expiry, the notification schedule, banking days.
+checked against it, so a client with a right clock is understood whatever happens here; only `disagree`
+sets it apart from the caller's. `now` is WeChat's calendar, which `advance` moves ahead: expiry, the
+notification schedule, banking days.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class SimClock:
 
     base: Callable[[], datetime] = real_time
     offset: timedelta = timedelta(0)
+    skew: timedelta = timedelta(0)  # by how much the wire's time is ahead of the caller's (R5)
     _listeners: list[Callable[[], None]] = field(factory=list)
 
     def now(self) -> datetime:
@@ -36,8 +38,8 @@ class SimClock:
         return self.base() + self.offset
 
     def wire_now(self) -> datetime:
-        """The moment that signatures carry: it never jumps."""
-        return self.base()
+        """The moment that signatures carry: it never jumps, unless someone disagrees."""
+        return self.base() + self.skew
 
     def on_calendar(self, moment: datetime) -> datetime:
         """A moment that a caller named by the shared time, as WeChat's calendar has it: as far ahead."""
@@ -50,9 +52,13 @@ class SimClock:
         self.offset += by
         self.wake()
 
+    def disagree(self, by: timedelta) -> None:
+        """Let WeChat's clock be ahead of the caller's, or behind it: what a caller without NTP sees."""
+        self.skew = by
+
     def reset(self) -> None:
-        """Put WeChat's calendar back on the shared time."""
-        self.offset = timedelta(0)
+        """Put WeChat's calendar and its clock back on the shared time."""
+        self.offset = self.skew = timedelta(0)
         self.wake()
 
     def wake(self) -> None:

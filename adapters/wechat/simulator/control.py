@@ -144,12 +144,17 @@ class Control:
         return web.json_response({"now": clock.now().isoformat(), "wire_now": clock.wire_now().isoformat()})
 
     async def advance(self, request: web.Request) -> web.Response:
-        """`{advance_seconds}`: expiry, schedules and banks move ahead; signatures keep the real time."""
-        clock = self.platform.clock
-        ahead = _seconds(await _json(request), "advance_seconds")
-        if clock.offset + ahead > YEARS_MAX:
-            raise BadCommand(f"at most {YEARS_MAX.days} days ahead in all")
-        clock.advance(ahead)
+        """`{advance_seconds}`: expiry, schedules and banks move ahead; signatures keep the real time.
+        `{skew_seconds}`: WeChat's clock, on Date and signatures, is so far from the caller's (R5).
+        """
+        asked, clock = await _json(request), self.platform.clock
+        if "skew_seconds" in asked:
+            clock.disagree(_seconds(asked, "skew_seconds", -YEARS_MAX))
+        if "advance_seconds" in asked or "skew_seconds" not in asked:
+            ahead = _seconds(asked, "advance_seconds")
+            if clock.offset + ahead > YEARS_MAX:
+                raise BadCommand(f"at most {YEARS_MAX.days} days ahead in all")
+            clock.advance(ahead)
         return await self.clock(request)
 
     async def rotate_keys(self, request: web.Request) -> web.Response:
@@ -271,12 +276,12 @@ def _text(asked: dict[str, Any], name: str, default: str | None = None) -> str:
     return value
 
 
-def _seconds(asked: dict[str, Any], name: str) -> timedelta:
+def _seconds(asked: dict[str, Any], name: str, least: timedelta = timedelta(0)) -> timedelta:
     value = asked.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadCommand(f"{name} is a number of seconds")
-    if not 0 <= value <= YEARS_MAX.total_seconds():
-        raise BadCommand(f"{name} is from 0 to {YEARS_MAX.total_seconds():.0f}")
+    if not least.total_seconds() <= value <= YEARS_MAX.total_seconds():
+        raise BadCommand(f"{name} is from {least.total_seconds():.0f} to {YEARS_MAX.total_seconds():.0f}")
     return timedelta(seconds=value)
 
 

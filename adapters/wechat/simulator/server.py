@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
+from email.utils import format_datetime
 from typing import Any
 
 from aiohttp import web
@@ -118,11 +119,16 @@ class Simulator:
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=BODY_BYTES_MAX)
+        application.on_response_prepare.append(self._date)
         application.add_routes([*self._v2_routes(), *self._v3_routes()])
         application.add_routes([web.get("/sns/jscode2session", self._call("login", "", self._login))])
         application.add_routes(Page(self.platform).routes())
         application.add_routes(Control(self.platform, self.logins).routes())
         return application
+
+    async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """The front end's clock is WeChat's (R5)."""
+        response.headers["Date"] = format_datetime(self.clock.wire_now(), usegmt=True)
 
     def _v2_routes(self) -> list[web.RouteDef]:
         calls = V2Calls(self.platform)
