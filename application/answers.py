@@ -9,6 +9,7 @@ from attrs import frozen
 from domain.errors import PaymentError
 
 KEEP = timedelta(days=2)  # at least 24 hours, in whatever second the sweeper comes by
+PROMISED = timedelta(days=30)  # longer still for a promise: no order can be paid for that long
 
 
 @frozen(kw_only=True)
@@ -75,5 +76,5 @@ class Answers(Protocol):
         ...
 
     async def forget(self, before: datetime) -> int:
-        """Drop answers older than that; return how many."""
+        """Drop answers older than that, and promises 30 days older; return how many."""
         ...

@@ -77,8 +77,16 @@ class Foreman:
     async def run(self, job: Job) -> int:
         """Run one round if the job is ours to run; return how many things it did.
 
-        A round that raises is logged and counted, and the next one comes all the same.
+        A round that raises is logged and counted, and the next one comes all the same;
+        so it does when the book itself can't be read or written.
         """
+        try:
+            return await self._run(job)
+        except Exception:
+            log.exception("job %s: the book of jobs could not be kept", job.name)
+            return 0
+
+    async def _run(self, job: Job) -> int:
         if not job.shared and not await self.book.claim(job.name, self.holder, self.clock(), ROUND_TIME):
             return 0
         done, failed = 0, False

@@ -44,6 +44,7 @@ TRIES_MAX = 100  # changes of one order that may come between our reading and ou
 NUMBERS_MAX = 3  # new numbers tried when WeChat says that one is taken
 PAGE_MAX = 100
 CREATED: Mapping[type, str] = {Prepared: "accepted", Refused: "refused"}  # any other is unknown
+PASSING = frozenset({Meaning.TOO_FAST, Meaning.NOT_NOW})  # refusals that end by themselves
 LATE_REASON = "订单已关闭，付款自动退回"
 
 
@@ -288,7 +289,9 @@ class Payments:
                 checkout = await self.pay(known.number, cause, keyed)
         except WechatRefused as error:
             answer = keyed.answer(error.number, self.clock(), error)
-            if known is not None:  # `create` wrote it down with the order
+            if known is not None:  # `create` wrote its own down with the order
+                if error.answer.meaning in PASSING:
+                    raise  # the order is still payable: the promise stands, and the next repeat goes on
                 await self.answers.remember(answer)
             return answer
         return keyed.answer(checkout.order.out_trade_no, self.clock(), checkout)

@@ -205,7 +205,9 @@ class Refunds:
         may speak of the repeat alone.
         """
         truth = await self.gateway.query_refund(order, refund)
-        if not (isinstance(truth, Refused) and truth.meaning is Meaning.NO_SUCH_REFUND):
+        if _is_another(refund, answer, truth):
+            log.error("refund %s: WeChat has another refund under this number", refund.out_refund_no)
+        elif not (isinstance(truth, Refused) and truth.meaning is Meaning.NO_SUCH_REFUND):
             return await self._take(order, refund, truth, cause)
         order = await self.payments.change(
             order.out_trade_no,
@@ -245,6 +247,13 @@ class Refunds:
             answer = keyed.answer(error.number, self.clock(), error)
         await self.answers.remember(answer)
         return answer
+
+
+def _is_another(refund: Refund, answer: Refused, truth: RefundReport | Refused | Unknown) -> bool:
+    """Whether the number was used before, for another amount: then ours was never made (R34)."""
+    if answer.meaning is not Meaning.NUMBER_USED or not isinstance(truth, RefundReport):
+        return False
+    return truth.refund_fee not in {None, refund.refund_fee}
 
 
 def _refund(order: Order, out_refund_no: str) -> Refund:

@@ -78,7 +78,7 @@ class Workshop:
     async def stop(self) -> None:
         """Let every round that is under way end, then return."""
         self._stopping.set()
-        await asyncio.gather(*self._loops)
+        await asyncio.gather(*self._loops, return_exceptions=True)
 
     async def _repeat(self, job: Job) -> None:
         while not self._stopping.is_set():

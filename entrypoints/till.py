@@ -113,18 +113,20 @@ class Till:
 
     async def stop(self) -> None:
         """Answer what is under way, let rounds end, then close the lines and the store."""
-        if self.lines is not None:
-            self.lines.close()
-        if self.runner is not None:
-            await self.runner.cleanup()
-        if self.workshop is not None:
-            await self.workshop.stop()
-        await self.container.failures().write_down(all_of_them=True)
-        await self.container.client().close()
-        await self.container.weixin().close()
-        if (shop := self.container.shop()) is not None:
-            await shop.close()
-        await self.store.close()
+        try:
+            if self.lines is not None:
+                self.lines.close()
+            if self.runner is not None:
+                await self.runner.cleanup()
+            if self.workshop is not None:
+                await self.workshop.stop()
+            await self.container.failures().write_down(all_of_them=True)
+        finally:  # whatever broke, the database's threads end: the process would wait for them
+            await self.container.client().close()
+            await self.container.weixin().close()
+            if (shop := self.container.shop()) is not None:
+                await shop.close()
+            await self.store.close()
 
     def _routes(self) -> list[Route | PlainRoute]:
         """Everything that can be called."""

@@ -10,6 +10,7 @@ from application.answers import Keyed, KeyReused
 from application.errors import Busy, WechatRefused, WechatSilent
 from application.payments import LATE_REASON, late_refund_no
 from application.ports import Meaning, Refused
+from application.refunds import NewRefund, Refunds
 from domain.errors import InvalidFee, OrderEnded, OrderNotFound, OrderPaid
 from domain.order import PREPAY_TTL, Status
 from tests.shop import (
@@ -23,6 +24,7 @@ from tests.shop import (
     Clock,
     Shelf,
     Wechat,
+    a_report,
     a_trade,
     the_payments,
 )
@@ -416,3 +418,49 @@ async def test_a_clock_set_back_while_asking_is_survived():
     order = (await payments.create(TEA, "api")).order
     wechat.word, clock.now = NO_SUCH_ORDER, order.expires_at + timedelta(seconds=1)
     assert (await payments.ask(order, "query")).status in (Status.PENDING, Status.FAILED)
+
+
+async def test_a_refusal_that_may_pass_is_no_last_word_under_a_key():
+    """R10, R13: the order goes on under the same number as soon as WeChat takes it again."""
+    shelf, wechat, clock = Shelf(), Wechat(), Clock()
+    payments = the_payments(shelf, wechat, clock)
+    wechat.answers.extend([NO_ANSWER, TOO_FAST])
+    with pytest.raises(WechatSilent):
+        await payments.create_keyed(TEA, "api", keyed())
+    wechat.word = a_trade("NOTPAY")
+    with pytest.raises(WechatRefused):
+        await payments.create_keyed(TEA, "api", keyed())
+    answer = await payments.create_keyed(TEA, "api", keyed())
+    assert (answer.number, answer.status) == ("PAY001", 200)
+    assert [order.out_trade_no for order in wechat.placed] == ["PAY001"] * 3
+
+
+class AnotherRefund(Wechat):
+    """WeChat has a refund of 30 fen under every number."""
+
+    async def refund(self, order, refund):  # noqa: ARG002 - the port's names
+        return Refused(meaning=Meaning.NUMBER_USED, err_code="REFUND_FEE_MISMATCH")
+
+    async def query_refund(self, order, refund):  # noqa: ARG002 - the port's names
+        return a_report("SUCCESS", refund.out_refund_no, refund_id="50", refund_fee=30)
+
+
+async def test_a_refund_number_used_for_another_amount_gives_the_money_free_again():
+    """R34, R35."""
+    shelf, wechat, clock = Shelf(), AnotherRefund(), Clock()
+    payments = the_payments(shelf, wechat, clock)
+    await payments.create(TEA, "api")
+    await payments.record(a_trade(), "notify")
+    refunds = Refunds(
+        orders=shelf,
+        answers=shelf,
+        agenda=shelf,
+        gateway=wechat,
+        payments=payments,
+        clock=clock,
+        mint=lambda: "REF1",
+    )
+    with pytest.raises(WechatRefused):
+        await refunds.request(NewRefund(out_trade_no="PAY001", refund_fee=70, out_refund_no="OLD1"), "api")
+    order = await shelf.get("PAY001")
+    assert (order.refund("OLD1").refund_status, order.refundable_fee) == ("CLOSED", 100)

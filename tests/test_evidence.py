@@ -3,7 +3,7 @@
 import json
 
 from adapters.wechat import v2_words, v3_words
-from adapters.wechat.evidence import EVIDENCE_BYTES_MAX, cut, shown
+from adapters.wechat.evidence import EVIDENCE_BYTES_MAX, cut, shown, shown_headers
 
 OPENID = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
 
@@ -55,3 +55,8 @@ def test_every_word_of_wechat_brings_its_evidence():
         "appid": "wx1",
         "mch_id": "1",
     }
+
+
+def test_a_header_that_is_no_text_can_be_stored_all_the_same():
+    kept = shown_headers({"User-Agent": "\udcff", "Wechatpay-Serial": "a\udc80b"})
+    assert kept == {"user-agent": "?", "wechatpay-serial": "a?b"}

@@ -1,6 +1,8 @@
 """Trouble with one write, or with the file, stays where it belongs."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -67,3 +69,30 @@ async def test_a_file_that_can_not_be_opened_leaves_no_thread_behind(tmp_path):
         with pytest.raises(StoreUnavailable):
             await SqliteStore.open(path)
     assert set(threading.enumerate()) <= before
+
+
+OPEN_AT_ONCE = """
+import asyncio, sys
+from pathlib import Path
+from adapters.store.sqlite import SqliteStore
+
+async def opened(number):
+    await (await SqliteStore.open(Path(sys.argv[1]) / f"{number}.db")).close()
+
+sys.stdin.readline()
+for number in range(8):
+    asyncio.run(opened(number))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_on_a_new_file_all_start(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path)], **pipes) for _ in range(4)
+    ]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], said

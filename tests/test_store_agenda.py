@@ -285,3 +285,14 @@ async def test_the_oldest_pending_order_is_told_however_its_next_look_was_put(st
     order = await store.orders.get("PAY001")
     await store.orders.save(closed(order))
     assert await store.agenda.oldest_pending() == NOW + 2 * SECOND
+
+
+async def test_a_refund_that_is_open_again_is_looked_at_again(store):
+    """R40: it was given up here, and WeChat speaks of it after all."""
+    order = await saved(store, promised(paid(placed()), "R1", 1))
+    order = await saved(store, order.refund_refused("R1", "no such refund", NOW, "job"))
+    later = NOW + timedelta(days=1)
+    assert await store.agenda.due_refunds(later, 9) == []
+    await store.orders.save(refunded(order, "R1", "PROCESSING", refund_fee=1))
+    (due,) = await store.agenda.due_refunds(later, 9)
+    assert (due.refund.out_refund_no, due.refund.refund_status) == ("R1", "PROCESSING")

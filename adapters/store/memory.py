@@ -13,7 +13,7 @@ from adapters.store.memory_failures import MemoryFailures
 from adapters.store.memory_keys import MemoryKeys
 from application.access import Quote, QuoteUsed
 from application.agenda import LEASE, Agenda, DueOrder, DueRefund, first_check, first_look
-from application.answers import Answer, Answers, KeyTaken
+from application.answers import PROMISED, Answer, Answers, KeyTaken
 from application.jobs import JobBook, Ran, Round
 from application.outbox import Delivery, Letter, LetterState, Outbox
 from application.ports import Orders, Position
@@ -140,7 +140,10 @@ class MemoryStore(Orders, Answers, Agenda, Outbox, JobBook):
         self._remember(answer)
 
     async def forget(self, before: datetime) -> int:
-        old = [place for place, answer in self.answered.items() if answer.at < before and answer.status]
+        old = []
+        for place, answer in self.answered.items():
+            if answer.at < (before if answer.status else before - PROMISED):
+                old.append(place)
         for place in old:
             del self.answered[place]
         return len(old)

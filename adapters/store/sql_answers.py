@@ -5,7 +5,7 @@ from datetime import datetime
 from attrs import frozen
 
 from adapters.store.engine import Engine, Step, micros, moment
-from application.answers import Answer, Answers, KeyTaken
+from application.answers import PROMISED, Answer, Answers, KeyTaken
 
 # A promise may become an answer, under its own number; an answer stays what it is.
 REMEMBER = (
@@ -19,7 +19,7 @@ RECALL = (
     "SELECT caller, name, request_hash, number, status, body, at FROM answers"
     " WHERE caller = :caller AND name = :name"
 )
-FORGET = "DELETE FROM answers WHERE at < :before AND status <> 0 RETURNING number"
+FORGET = "DELETE FROM answers WHERE at < :before AND (status <> 0 OR at < :long_before) RETURNING number"
 
 
 def remember(answer: Answer) -> Step:
@@ -60,4 +60,5 @@ class SqlAnswers(Answers):
         await self.engine.write([remember(answer)])
 
     async def forget(self, before: datetime) -> int:
-        return len(await self.engine.write([Step(FORGET, {"before": micros(before)})]))
+        values = {"before": micros(before), "long_before": micros(before - PROMISED)}
+        return len(await self.engine.write([Step(FORGET, values)]))

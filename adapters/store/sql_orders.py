@@ -52,7 +52,9 @@ SAVE_REFUND = (
     " ON CONFLICT (out_refund_no) DO UPDATE SET refund_status = excluded.refund_status,"
     " refund_id = excluded.refund_id, success_at = excluded.success_at,"
     " refund_failure = excluded.refund_failure,"
-    " check_at = CASE WHEN :settled = 1 THEN NULL ELSE refunds.check_at END"
+    " check_at = CASE WHEN :settled = 1 THEN NULL"
+    # One that was given up is off the agenda; when WeChat speaks of it after all, it is on it again.
+    " ELSE COALESCE(refunds.check_at, excluded.check_at) END"
     " WHERE refunds.out_trade_no = excluded.out_trade_no"
 )
 NEW_EVENT = (

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from adapters.store.sql_outbox import SqlOutbox
 from application.errors import StoreUnavailable
 
 GROUP_MAX = 256  # writes that share one commit
+SWITCH_SECONDS = 0.02  # between tries to switch a new file to WAL, on the database's own thread
 BUSY_MILLISECONDS = 5000  # how long another process may hold the file before we give up
 
 Answer = TypeVar("Answer")
@@ -58,7 +60,7 @@ def connect(path: Path, *, read_only: bool = False, create: bool = True) -> Conn
         try:
             db.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
             if not read_only:
-                db.execute("PRAGMA journal_mode=WAL")
+                switch_to_wal(db)
                 db.execute("PRAGMA synchronous=FULL")  # a fact is on the disk before it is answered
                 db.execute("PRAGMA foreign_keys=ON")
         except sqlite3.Error:
@@ -67,6 +69,20 @@ def connect(path: Path, *, read_only: bool = False, create: bool = True) -> Conn
         return db
 
     return Connection(opened, iter_chunk_size=64)
+
+
+def switch_to_wal(db: sqlite3.Connection) -> None:
+    """SQLite does not wait by itself when another process switches a new file at the same moment."""
+    until = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(SWITCH_SECONDS)
+        else:
+            return
 
 
 def commit(db: sqlite3.Connection, group: Sequence[Sequence[Step]]) -> list[Outcome]:

@@ -45,7 +45,8 @@ def masked(text: str) -> str:
 def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that explain a failure, each bounded, in lower case; never one that carries a key."""
     kept = {
-        name.lower(): value[:HEADER_CHARACTERS_MAX]
+        # A byte that is no UTF-8 comes as half a surrogate, which no database takes.
+        name.lower(): value[:HEADER_CHARACTERS_MAX].encode(errors="replace").decode()
         for name, value in headers.items()
         if name.lower() in HEADERS_KEPT or (name.lower().startswith("wechatpay-") and len(name) <= 40)
     }

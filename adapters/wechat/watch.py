@@ -70,7 +70,7 @@ def explained(
         about=one_line(answer.why) if isinstance(answer, Unknown) and not answer.err_code else "",
         detail=masked(one_line(detail.strip("; ") + status)),
         out_trade_no="" if number == "-" else number,
-        serial=raw.headers.get("Wechatpay-Serial", "")[:64] if raw else "",
+        serial=one_line(raw.headers.get("Wechatpay-Serial", "")[:64]) if raw else "",
         request_id=one_line(request_id),
         explanation="; ".join(part for part in (meaning, f"Request-Id {suffix}" if suffix else "") if part),
         headers=shown_headers(raw.headers) if raw else {},

@@ -38,7 +38,7 @@ CREATE TABLE answers (
   PRIMARY KEY (caller, name)
 );
 
-CREATE INDEX answers_by_time ON answers (at) WHERE status <> 0;
+CREATE INDEX answers_by_time ON answers (at);
 
 CREATE TABLE outbox (
   out_trade_no TEXT NOT NULL,
