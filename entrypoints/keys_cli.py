@@ -27,7 +27,7 @@ def add_keys_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "minitill keys create --name backend --scope pay,read,refund",
     )
     command.add_argument(
-        "--name", required=True, type=_name, help="what the log and an order's history call it"
+        "--name", default="unnamed", type=_name, help="what the log and an order's history call it"
     )
     command.add_argument(
         "--scope", required=True, type=_scopes, help=f"one or more of {','.join(Scope)}; admin may everything"

@@ -108,7 +108,6 @@ def test_what_is_not_there_can_not_be_revoked(keys, capsys):
         [],
         ["create"],
         ["create", "--name", "x"],
-        ["create", "--scope", "pay"],
         ["create", "--name", "x", "--scope", ""],
         ["create", "--name", "x", "--scope", "everything"],
         ["create", "--name", "x", "--scope", "pay,"],
@@ -159,3 +158,8 @@ async def test_open_mode_is_warned_of_at_each_start(auth_mode, monkeypatch, capl
         with pytest.raises(StoreUnavailable):
             await serve(SimpleNamespace(auth_mode=auth_mode, host="127.0.0.1", port=0))
     assert caplog.text.count("AUTH_MODE=open: callers are not authenticated") == 2 * (auth_mode == "open")
+
+
+def test_a_key_needs_no_name(keys):
+    keys("create", "--scope", "pay", "--quiet")
+    assert [key["name"] for key in listed(keys)] == ["unnamed"]
