@@ -7,10 +7,15 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from adapters.store.memory import MemoryStore
 from adapters.store.sqlite import SqliteStore
 from tests.watched_logs import WATCH
+
+# A busy machine is slow, not wrong; on CI hypothesis says the same of the same code.
+settings.register_profile("house", parent=settings(), deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,7 @@ def seeds(names):
     return found
 
 
-def guided(seconds):
+def guided(seconds, seed):
     """By coverage; ends the process, with an exit code that is not 0 when something broke."""
     import atheris
 
@@ -32,18 +32,24 @@ def guided(seconds):
         from tests.fuzz_targets import NAMES, any_target
     (CORPUS / "any").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="minitill-fuzz-") as folder:
-        for number, seed in enumerate(seeds(NAMES)):
-            (Path(folder) / f"seed-{number}").write_bytes(seed)
-        limits = [f"-max_total_time={seconds}", f"-max_len={BYTES_MAX}", "-timeout=10", "-rss_limit_mb=2048"]
+        for number, kept in enumerate(seeds(NAMES)):
+            (Path(folder) / f"seed-{number}").write_bytes(kept)
+        limits = [
+            f"-seed={seed}",
+            f"-max_total_time={seconds}",
+            f"-max_len={BYTES_MAX}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+        ]
         atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={CORPUS / 'any'}/", folder], any_target)
         atheris.Fuzz()
 
 
-def blind(seconds):
+def blind(seconds, seed):
     """Where there is no atheris: kept inputs, changed by chance."""
     from tests.fuzz_targets import NAMES, any_target
 
-    chance, known = random.Random(int(time.time())), seeds(NAMES)
+    chance, known = random.Random(seed), seeds(NAMES)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         data = bytearray(chance.choice(known))
@@ -58,4 +64,5 @@ def blind(seconds):
 
 
 if __name__ == "__main__":
-    (guided if find_spec("atheris") else blind)(int(sys.argv[1]))
+    chosen = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    (guided if find_spec("atheris") else blind)(int(sys.argv[1]), chosen)

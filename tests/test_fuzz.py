@@ -11,6 +11,7 @@ from tests.fuzz_targets import NAMES, TARGETS, any_target
 from tests.fuzzing import CORPUS, seeds
 
 SECONDS = 15
+SEED = "1"  # the suite says the same of the same code; `make fuzz` takes a new one each time
 
 
 def kept():
@@ -39,7 +40,7 @@ def test_any_bytes_at_all_are_taken_or_refused(name, data):
 def test_a_fuzzer_led_by_coverage_finds_nothing():
     """A few seconds of each run; `make fuzz SECONDS=600` for more."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fuzzing", str(SECONDS)],
+        [sys.executable, "-m", "tests.fuzzing", str(SECONDS), SEED],
         cwd=CORPUS.parent.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
