@@ -3,7 +3,6 @@
 import secrets
 import string
 from datetime import UTC, datetime
-from pathlib import Path
 
 from dependency_injector import containers, providers
 
@@ -22,7 +21,6 @@ from adapters.wechat import miniprogram
 from adapters.wechat.certificates import Certificates
 from adapters.wechat.client import Client
 from adapters.wechat.gateway import WechatGateway
-from adapters.wechat.merchant import Merchant
 from adapters.wechat.notices import V2Notices, V3Notices
 from adapters.wechat.notify import Notify
 from adapters.wechat.v2 import V2
@@ -50,13 +48,6 @@ def now() -> datetime:
 def nonce() -> str:
     """32 letters and digits that nobody can guess (v2.md section 3)."""
     return "".join(secrets.choice(ALPHANUMERIC) for _ in range(32))
-
-
-def certificate_files(merchant: Merchant) -> tuple[Path, Path] | None:
-    """The files that V2's refunds show, if they are there."""
-    if merchant.certificate_path is None or merchant.private_key_path is None:
-        return None
-    return merchant.certificate_path, merchant.private_key_path
 
 
 def shop_backend(settings: Settings) -> ShopBackend | None:
@@ -111,7 +102,7 @@ class Container(containers.DeclarativeContainer):
         base_url=settings.provided.base_url,
         backup_url=settings.provided.backup_url,
         read_seconds=settings.provided.timeout_seconds,
-        certificate=providers.Callable(certificate_files, merchant),
+        certificate=merchant.certificate,  # what V2's refunds show, if it is there
     )
     certificates = providers.Singleton(
         Certificates,

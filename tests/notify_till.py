@@ -67,7 +67,7 @@ class NotifyTill:
         )
         line.certificates.watch = Watch(observer=till.metrics)
         app = web.Application()
-        app.add_routes(notify.route())
+        app.router.add_post(PATH, notify.handle)
         till.client = TestClient(TestServer(app))
         await till.client.start_server()
         return till

@@ -268,5 +268,6 @@ def upgrade(db: sqlite3.Connection, *, migrate: bool) -> None:
             )
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:
+            db.execute("ROLLBACK")
         raise

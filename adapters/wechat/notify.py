@@ -75,10 +75,6 @@ class Notify:
     observer: Observer = field(factory=Observer)
     note: Callable[[str, str], None] = nothing
 
-    def route(self) -> list[web.RouteDef]:
-        """What the server serves for WeChat."""
-        return [web.post(PATH, self.handle)]
-
     async def handle(self, request: web.Request) -> web.Response:
         """Success goes out only after the news is durable; anything else makes WeChat repeat (R24)."""
         notices = self.v3 if _has_v3_headers(request.headers) else self.v2
