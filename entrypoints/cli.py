@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.store import schema
-from adapters.store.sqlite import SqliteStore
+from adapters.store.opening import open_store
 from adapters.wechat.simulator import Simulator, prepare
 from domain.errors import PaymentError
 from entrypoints.commands import database_of, declare, given_by, settings_of
@@ -189,8 +189,8 @@ def _migrate(wish: argparse.Namespace) -> int:
     return 0
 
 
-async def _migrated(path: Path) -> None:
-    await (await SqliteStore.open(path)).close()
+async def _migrated(database: str) -> None:
+    await (await open_store(database)).close()
 
 
 def _port(text: str) -> int:

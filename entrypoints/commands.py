@@ -10,7 +10,6 @@ from entrypoints.settings import (
     Settings,
     load,
     load_one,
-    sqlite_path,
     unknown,
     variables,
     warnings_of,
@@ -46,9 +45,9 @@ def settings_of(given: dict[str, str]) -> Settings:
     return settings
 
 
-def database_of(given: dict[str, str]) -> Path:
-    """The SQLite file that the settings name. Raises Faults."""
-    return sqlite_path(load_one(OURS + "DATABASE", given))
+def database_of(given: dict[str, str]) -> str:
+    """The address of the database that the settings name. Raises Faults."""
+    return str(load_one(OURS + "DATABASE", given))
 
 
 def whole_fen(text: str) -> int:

@@ -4,10 +4,10 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from adapters.store.sqlite import SqliteStore
+from adapters.store.opening import open_store
+from adapters.store.store import SqlStore
 from application.outbox import LetterState
 from application.refunds import NewRefund
 from domain.fee import yuan
@@ -34,18 +34,18 @@ async def till_of(settings: Settings) -> AsyncIterator[Till]:
 
 
 @asynccontextmanager
-async def store_at(path: Path, *, migrate: bool = False) -> AsyncIterator[SqliteStore]:
+async def store_at(address: str, *, migrate: bool = False) -> AsyncIterator[SqlStore]:
     """The store alone: to look, nobody needs WeChat's credentials."""
-    store = await SqliteStore.open(path, migrate=migrate)
+    store = await open_store(address, migrate=migrate)
     try:
         yield store
     finally:
         await store.close()
 
 
-async def list_orders(path: Path, openid: str | None, status: Status | None, limit: int) -> Table:
+async def list_orders(database: str, openid: str | None, status: Status | None, limit: int) -> Table:
     """The newest orders, of one payer or of all."""
-    async with store_at(path) as store:
+    async with store_at(database) as store:
         if openid is None:
             found = await store.orders.newest(limit, status)
         else:
@@ -53,9 +53,9 @@ async def list_orders(path: Path, openid: str | None, status: Status | None, lim
     return [_order_line(order) for order in found]
 
 
-async def show_order(path: Path, out_trade_no: str) -> Table:
+async def show_order(database: str, out_trade_no: str) -> Table:
     """Everything that ever happened to the order. Raises OrderNotFound."""
-    async with store_at(path) as store:
+    async with store_at(database) as store:
         await store.orders.get(out_trade_no)
         events = await store.orders.history(out_trade_no)
     return [
@@ -86,9 +86,9 @@ async def refund(settings: Settings, new: NewRefund) -> Table:
     return [_refund_line(order, made)]
 
 
-async def list_letters(path: Path, state: LetterState | None, limit: int) -> Table:
+async def list_letters(database: str, state: LetterState | None, limit: int) -> Table:
     """The newest letters to the shop's backend."""
-    async with store_at(path) as store:
+    async with store_at(database) as store:
         letters = await store.outbox.letters(state, limit)
     return [
         {
@@ -102,9 +102,9 @@ async def list_letters(path: Path, state: LetterState | None, limit: int) -> Tab
     ]
 
 
-async def replay_letter(path: Path, event_id: str) -> bool:
+async def replay_letter(database: str, event_id: str) -> bool:
     """Let a letter that was delivered or set aside be delivered again; whether there is such a letter."""
-    async with store_at(path) as store:
+    async with store_at(database) as store:
         return await store.outbox.replay(event_id, now())
 
 

@@ -5,7 +5,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from application.failures import Failure
@@ -52,16 +51,16 @@ def _show(wish: argparse.Namespace) -> int:
     return 0
 
 
-async def list_failures(path: Path, limit: int) -> desk.Table:
+async def list_failures(database: str, limit: int) -> desk.Table:
     """The newest failures, a line each."""
-    async with desk.store_at(path) as store:
+    async with desk.store_at(database) as store:
         found = await store.failures.newest(limit)
     return [_line(failure) for failure in found]
 
 
-async def show_failure(path: Path, failure_id: str) -> Mapping[str, Any]:
+async def show_failure(database: str, failure_id: str) -> Mapping[str, Any]:
     """One failure, evidence and all. Raises FailureNotFound."""
-    async with desk.store_at(path) as store:
+    async with desk.store_at(database) as store:
         failure = await store.failures.find(failure_id)
     return {
         **_line(failure),

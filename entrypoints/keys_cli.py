@@ -3,8 +3,8 @@
 import argparse
 import asyncio
 import secrets
-from pathlib import Path
 
+from adapters.store.opening import sqlite_path
 from application.access import ApiKey, Scope, digest_of, valid_name
 from entrypoints import desk
 from entrypoints.commands import database_of, declare, given_by
@@ -63,9 +63,11 @@ def _scopes(text: str) -> frozenset[Scope]:
 def _create(wish: argparse.Namespace) -> int:
     made = ApiKey(id=secrets.token_hex(4), name=wish.name, scopes=wish.scope, created_at=now())
     key = f"mt_{secrets.token_urlsafe(32)}"
-    path = database_of(given_by(wish))
+    database = database_of(given_by(wish))
+    file = sqlite_path(database)
     # A key is often the first thing made; an older database is `migrate`'s to bring up to date.
-    asyncio.run(_add(path, made, digest_of(key), migrate=not path.exists()))
+    is_new = file is not None and not file.exists()
+    asyncio.run(_add(database, made, digest_of(key), migrate=is_new))
     if wish.quiet:
         print(key)
     else:
@@ -73,8 +75,8 @@ def _create(wish: argparse.Namespace) -> int:
     return 0
 
 
-async def _add(path: Path, made: ApiKey, digest: str, *, migrate: bool) -> None:
-    async with desk.store_at(path, migrate=migrate) as store:
+async def _add(database: str, made: ApiKey, digest: str, *, migrate: bool) -> None:
+    async with desk.store_at(database, migrate=migrate) as store:
         await store.keys.add(made, digest)
 
 
@@ -83,8 +85,8 @@ def _list(wish: argparse.Namespace) -> int:
     return 0
 
 
-async def _lines(path: Path) -> desk.Table:
-    async with desk.store_at(path) as store:
+async def _lines(database: str) -> desk.Table:
+    async with desk.store_at(database) as store:
         keys = await store.keys.listed()
     return [
         {
@@ -105,8 +107,8 @@ def _revoke(wish: argparse.Namespace) -> int:
     return 0
 
 
-async def _revoked(path: Path, key_id: str) -> ApiKey:
-    async with desk.store_at(path) as store:
+async def _revoked(database: str, key_id: str) -> ApiKey:
+    async with desk.store_at(database) as store:
         return await store.keys.revoke(key_id, now())
 
 

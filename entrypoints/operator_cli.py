@@ -74,8 +74,8 @@ def _show(wish: argparse.Namespace, table: desk.Table) -> int:
 
 
 def _list_orders(wish: argparse.Namespace) -> int:
-    path = database_of(given_by(wish))
-    return _show(wish, asyncio.run(desk.list_orders(path, wish.openid, wish.status, wish.limit)))
+    database = database_of(given_by(wish))
+    return _show(wish, asyncio.run(desk.list_orders(database, wish.openid, wish.status, wish.limit)))
 
 
 def _show_order(wish: argparse.Namespace) -> int:
@@ -97,8 +97,8 @@ def _refund(wish: argparse.Namespace) -> int:
 
 
 def _list_letters(wish: argparse.Namespace) -> int:
-    path = database_of(given_by(wish))
-    return _show(wish, asyncio.run(desk.list_letters(path, wish.state, wish.limit)))
+    database = database_of(given_by(wish))
+    return _show(wish, asyncio.run(desk.list_letters(database, wish.state, wish.limit)))
 
 
 def _replay_letter(wish: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import field, fields, frozen
 from dotenv import dotenv_values
 
+from adapters.store.opening import sqlite_path
 from adapters.webhook import ShopBackend, webhook_url_problem
 from adapters.wechat.merchant import Merchant, MerchantFaults
 from domain.errors import InvalidOrder
@@ -195,11 +196,6 @@ class Settings:
         """Where downloaded platform certificates are kept."""
         return self.certs_dir / "platform"
 
-    @property
-    def sqlite_path(self) -> Path:
-        """The file of the orders."""
-        return sqlite_path(self.database)
-
 
 def attribute(name: str) -> str:
     """WECHAT_PAY_MCH_ID is mch_id, MINITILL_PORT is port."""
@@ -269,7 +265,7 @@ def warnings_of(settings: Settings, *, clock: Callable[[], datetime] = now) -> l
 def _subject(values: Mapping[str, Any], moment: datetime) -> Subject:
     return Subject(
         certs_dir=Path(values["certs_dir"] or "certs"),
-        database=sqlite_path(values["database"]) if values["database"] else None,
+        database=sqlite_path(values["database"] or ""),
         now=moment,
         **{
             name: values[name]
@@ -291,11 +287,6 @@ def load_one(name: str, given: Mapping[str, str]) -> Any:
     if faults:
         raise Faults(faults)
     return value
-
-
-def sqlite_path(database: str) -> Path:
-    """The file behind a sqlite:/// address: relative after three slashes, absolute after four."""
-    return Path(database.removeprefix("sqlite:///"))
 
 
 def _access(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -17,7 +17,8 @@ from adapters.http.limits import Buckets, Limits
 from adapters.http.line import HEAD_SECONDS, Door
 from adapters.http.openapi_notify import NOTIFY
 from adapters.http.routes import Guard, PlainRoute, Route, Who, open_door
-from adapters.store.sqlite import SqliteStore
+from adapters.store.opening import open_store
+from adapters.store.store import SqlStore
 from adapters.wechat.notify import PATH as NOTIFY_PATH
 from application.jobs import Foreman
 from entrypoints.container import Container
@@ -46,7 +47,7 @@ class Till:
 
     settings: Settings
     container: Container
-    store: SqliteStore
+    store: SqlStore
     with_jobs: bool = True
     sandbox: bool = False
     tls: ssl.SSLContext | None = field(default=None, repr=False)
@@ -63,7 +64,7 @@ class Till:
         Raises StoreUnavailable, SchemaTooNew, or Faults when the TLS files will not do.
         """
         tls = tls_context(settings)
-        store = await SqliteStore.open(settings.sqlite_path, listening=bool(settings.webhook_url))
+        store = await open_store(settings.database, listening=bool(settings.webhook_url))
         container = Container(settings=settings, store=store)
         for name, value in overrides.items():
             getattr(container, name).override(value)

@@ -30,9 +30,9 @@ MAY_USE = {  # foreign packages, room by room; the longest name that fits counts
     "adapters": {"attrs"},
     "adapters/http": {"attrs", *AIOHTTP, "jwt", "msgspec"},
     "adapters/metrics": {"attrs", "prometheus_client"},
-    "adapters/store": {"attrs", "aiosqlite"},
+    "adapters/store": {"attrs", "aiosqlite", "asyncpg", "msgspec"},
     "adapters/webhook": {"attrs", *AIOHTTP, "standardwebhooks"},
-    "adapters/wechat": {"attrs", *AIOHTTP, "cryptography", "lxml"},
+    "adapters/wechat": {"attrs", *AIOHTTP, "cryptography", "lxml", "msgspec"},
     "adapters/wechat/simulator": {"attrs", *AIOHTTP, "cryptography", "dotenv", "lxml"},
     "entrypoints": {
         "attrs",
@@ -42,6 +42,8 @@ MAY_USE = {  # foreign packages, room by room; the longest name that fits counts
         "dotenv",
         "msgspec",
         "structlog",
+        "tqdm",
+        "uvloop",
     },
 }
 # Time, chance and the outside world enter the core as arguments. To wait for several

@@ -45,6 +45,7 @@ NO_SECRETS = {
     "LoginApi.tokens": "a part whose own secrets are not printed",
     "KeyRing.keys": "the store of hashed keys; public keys of WeChat's",
     "MemoryStore.keys": "the store of hashed keys",
+    "SqlStore.keys": "the store of hashed keys",
     "SqliteStore.keys": "the store of hashed keys",
     "Scribe.keys": "a part whose own secrets are not printed",
     "Platform.keys": "a part whose own secrets are not printed",

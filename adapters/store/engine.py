@@ -37,6 +37,10 @@ class Engine(Protocol):
         """Run one SELECT."""
         ...
 
+    async def close(self) -> None:
+        """Let what is being written end, then let the database go."""
+        ...
+
 
 def micros(at: datetime) -> int:
     """Microseconds since 1970, exactly: no float comes near."""

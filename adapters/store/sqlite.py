@@ -14,13 +14,7 @@ from attrs import Factory, define
 
 from adapters.store import schema
 from adapters.store.engine import Engine, Row, Step, micros
-from adapters.store.sql_agenda import SqlAgenda
-from adapters.store.sql_answers import SqlAnswers
-from adapters.store.sql_failures import SqlFailures
-from adapters.store.sql_jobs import SqlJobs
-from adapters.store.sql_keys import SqlKeys
-from adapters.store.sql_orders import SqlOrders
-from adapters.store.sql_outbox import SqlOutbox
+from adapters.store.store import SqlStore
 from application.errors import StoreUnavailable
 
 GROUP_MAX = 256  # writes that share one commit
@@ -189,19 +183,15 @@ class SqliteEngine(Engine):
         with unavailable():
             return list(await self.reader.execute_fetchall(statement, values))
 
+    async def close(self) -> None:
+        await self.group.finish()
+        await self.reader.close()
+        await self.writer.close()
+
 
 @define
-class SqliteStore:
+class SqliteStore(SqlStore):
     """Everything minitill keeps, in one SQLite file."""
-
-    engine: SqliteEngine
-    orders: SqlOrders
-    answers: SqlAnswers
-    agenda: SqlAgenda
-    outbox: SqlOutbox
-    jobs: SqlJobs
-    failures: SqlFailures
-    keys: SqlKeys
 
     @classmethod
     async def open(cls, path: Path, *, migrate: bool = True, listening: bool = False) -> Self:
@@ -223,24 +213,7 @@ class SqliteStore:
         except BaseException:
             await writer.close()
             raise
-        engine = SqliteEngine(writer, reader, GroupCommit(writer))
-        orders = SqlOrders(engine, listening)
-        return cls(
-            engine,
-            orders,
-            SqlAnswers(engine),
-            SqlAgenda(engine, orders),
-            SqlOutbox(engine),
-            SqlJobs(engine),
-            SqlFailures(engine),
-            SqlKeys(engine),
-        )
-
-    async def close(self) -> None:
-        """Let what is being written end, then close the file."""
-        await self.engine.group.finish()
-        await self.engine.reader.close()
-        await self.engine.writer.close()
+        return cls.on(SqliteEngine(writer, reader, GroupCommit(writer)), listening=listening)
 
 
 @contextmanager
